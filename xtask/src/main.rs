@@ -1,0 +1,2 @@
+//! `cargo xtask`: every task of this repository.
+fn main() {}
