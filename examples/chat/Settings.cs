@@ -1,0 +1,35 @@
+using System;
+
+namespace Chat
+{
+    /// <summary>What the environment says, read once.</summary>
+    public static class Settings
+    {
+        /// <summary>The name that every answer bears, to show which pod gave it.</summary>
+        public static readonly string Pod = Text("POD") ?? Environment.MachineName;
+
+        /// <summary>Base URLs of the other pods.</summary>
+        public static readonly string[] Peers = List("PEERS", "");
+
+        /// <summary>Where the hub is served. With `/` among them there is no page.</summary>
+        public static readonly string[] Hubs = List("HUBS", "/chat,/notifications");
+
+        public static readonly string[] CorsOrigins = List("CORS_ORIGINS", "");
+        public static readonly string PathBase = Text("PATH_BASE");
+        public static readonly string SignalrJs = Text("SIGNALR_JS");
+        public static readonly string RequestLog = Text("REQUEST_LOG");
+
+        // A variable that is set but empty counts as unset: docker-compose cannot leave one out.
+        private static string Text(string name)
+        {
+            var value = Environment.GetEnvironmentVariable(name);
+            return string.IsNullOrWhiteSpace(value) ? null : value.Trim();
+        }
+
+        private static string[] List(string name, string otherwise)
+        {
+            var items = (Text(name) ?? otherwise).Split(',', StringSplitOptions.RemoveEmptyEntries);
+            return Array.ConvertAll(items, item => item.Trim());
+        }
+    }
+}
