@@ -64,7 +64,8 @@ namespace Chat
             {
                 foreach (var hub in Settings.Hubs)
                 {
-                    endpoints.MapHub<ChatHub>(hub, options =>
+                    // The framework appends `/negotiate`, so the root must be the empty string.
+                    endpoints.MapHub<ChatHub>(hub.TrimEnd('/'), options =>
                     {
 #if NET8_0_OR_GREATER
                         options.AllowStatefulReconnects = true;
