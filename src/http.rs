@@ -1,0 +1,124 @@
+//! A byte view of HTTP/1.1 and HTTP/2 header blocks: request targets, query parameters, cookies, and the
+//! operations that a plan asks the host to apply.
+//!
+//! Header values are bytes (RFC 9110 section 5.5 allows obs-text), so nothing here decodes them as text.
+//! Query parameters keep their place in the target, because a rewrite must leave every other byte as it was.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use percent_encoding::percent_decode;
+
+/// The headers of one request or response, pseudo headers included, in the order Envoy gives them.
+#[derive(Debug, Default)]
+pub struct Head(Vec<(String, Vec<u8>)>);
+
+impl Head {
+    /// Takes the pairs as Envoy gives them: names in lower case.
+    pub fn new(pairs: Vec<(String, Vec<u8>)>) -> Self {
+        Self(pairs)
+    }
+
+    /// The first value of `name`, which must be in lower case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// Every value of `name`, which must be in lower case.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// Each `name=value` pair of the `cookie` headers (RFC 6265 section 4.2.1), without surrounding space.
+    ///
+    /// Node's SignalR client sends attributes such as `Path=/` as if they were cookies; callers look for names of
+    /// their own, so those pairs do no harm.
+    pub fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.all("cookie").flat_map(|header| header.split(|byte| *byte == b';')).filter_map(|pair| {
+            let at = pair.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = pair.split_at_checked(at)?;
+            Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
+        })
+    }
+}
+
+/// What the host does to a header block. Names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderOp {
+    /// Replace every value of the header by this one.
+    Set(Cow<'static, str>, Vec<u8>),
+    /// Add a value and keep those that are there.
+    Add(Cow<'static, str>, Vec<u8>),
+    /// Take the header away.
+    Remove(Cow<'static, str>),
+}
+
+/// The path of a request target, without its query.
+pub fn path(target: &[u8]) -> &[u8] {
+    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
+/// One `key=value` of a query, with the place of its value in the target.
+#[derive(Debug)]
+pub struct Param<'a> {
+    /// Percent-decoded key.
+    pub key: Cow<'a, [u8]>,
+    /// The value as it stands in the target.
+    pub raw: &'a [u8],
+    /// Where `raw` stands in the target.
+    pub range: Range<usize>,
+}
+
+/// The query parameters of a request target, in order; a parameter without `=` has an empty value.
+pub fn params(target: &[u8]) -> impl Iterator<Item = Param<'_>> {
+    let start = path(target).len().saturating_add(1);
+    let pairs = target.get(start..).into_iter().flat_map(|query| query.split(|byte| *byte == b'&'));
+    pairs.scan(start, |at, pair| {
+        let key_len = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        let end = at.saturating_add(pair.len());
+        let value_at = at.saturating_add(key_len).saturating_add(1).min(end);
+        let param = Param {
+            key: percent_decode(pair.get(..key_len).unwrap_or_default()).into(),
+            raw: target.get(value_at..end).unwrap_or_default(),
+            range: value_at..end,
+        };
+        *at = end.saturating_add(1);
+        Some(param)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_know_their_place() {
+        for (name, target, expected) in [
+            ("none", "/chat", vec![]),
+            ("empty query", "/chat?", vec![("", "")]),
+            ("one", "/chat?id=a", vec![("id", "a")]),
+            ("no value", "/chat?id&x=", vec![("id", ""), ("x", "")]),
+            ("encoded key", "/chat?%69d=a%2Eb&id=c=d", vec![("id", "a%2Eb"), ("id", "c=d")]),
+            ("question mark in the query", "/c?a=?&b=1", vec![("a", "?"), ("b", "1")]),
+        ] {
+            let mut got = Vec::new();
+            for param in params(target.as_bytes()) {
+                assert_eq!(&target.as_bytes()[param.range.clone()], param.raw, "{name}");
+                got.push((String::from_utf8(param.key.to_vec()).unwrap(), String::from_utf8(param.raw.to_vec()).unwrap()));
+            }
+            let expected: Vec<_> = expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            assert_eq!(got, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_read_as_bytes() {
+        let head = Head::new(vec![
+            ("cookie".into(), b"a=1; Path=/; HttpOnly; b = 2=3".to_vec()),
+            ("cookie".into(), b"c=\xff".to_vec()),
+        ]);
+        let cookies: Vec<_> = head.cookies().collect();
+        let expected: [(&[u8], &[u8]); 4] = [(b"a", b"1"), (b"Path", b"/"), (b"b", b"2=3"), (b"c", b"\xff")];
+        assert_eq!(cookies, expected);
+    }
+}

@@ -1,0 +1,250 @@
+//! The configuration, checked and compiled: what the rest of the crate uses.
+//!
+//! [`Settings::parse`] refuses everything that is wrong at once and whole, at configure time, with one line that names
+//! the field. Once a [`Settings`] exists nothing downstream checks it again.
+
+mod cookie;
+mod error;
+mod path;
+mod raw;
+
+use std::time::Duration;
+
+use crate::store::Secret;
+use crate::token::KeyRing;
+
+pub use cookie::{ClientCookie, CookieAttributes};
+pub use error::{Problem, SettingsError};
+pub use path::PathPattern;
+pub use raw::PinEncoding;
+
+/// Everything an operator chose, ready to use.
+#[derive(Debug)]
+pub struct Settings {
+    /// The hubs served, or any.
+    pub hubs: Hubs,
+    /// The keys that seal routes.
+    pub ring: KeyRing,
+    /// True when no key was configured and the ring holds the process's own secret: good for one gateway only.
+    pub own_secret: bool,
+    /// How routes travel in connection ids.
+    pub connection_token: ConnectionToken,
+    /// The cookie of one connection, when enabled.
+    pub connection_cookie: Option<CookieAttributes>,
+    /// The cookie of one client, when enabled.
+    pub client_cookie: Option<ClientCookie>,
+    /// How the upstream host is named to Envoy.
+    pub pin: Pin,
+}
+
+/// Which paths are hubs.
+#[derive(Debug)]
+pub enum Hubs {
+    /// Any path; the protocol tells.
+    Any,
+    /// These only.
+    Listed(Vec<Hub>),
+}
+
+/// A configured hub.
+#[derive(Debug)]
+pub struct Hub {
+    /// Its path.
+    pub path: PathPattern,
+    /// Its metric label.
+    pub name: String,
+}
+
+/// How routes travel in connection ids.
+#[derive(Debug)]
+pub struct ConnectionToken {
+    /// Whether new ids get a route. Ids that carry one are opened and stripped regardless.
+    pub issue: bool,
+    /// How long a route steers.
+    pub ttl: Duration,
+    /// Whether the ids of negotiate version 0, which the application sees, get one too.
+    pub negotiate_v0: bool,
+}
+
+/// How the upstream host is named to Envoy.
+#[derive(Debug)]
+pub struct Pin {
+    /// Header name, in lower case.
+    pub header: String,
+    /// Header value.
+    pub encoding: PinEncoding,
+}
+
+/// What configuring needs from its surroundings.
+pub struct Surroundings<'a> {
+    /// Looks up an environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The secret of this Envoy process; asked for only when no key is configured.
+    pub process_secret: &'a dyn Fn() -> Secret,
+}
+
+/// Shorter secrets are refused: XChaCha20's key has 256 bits, and a shorter secret cannot fill it.
+const LEAST_SECRET: usize = 32;
+impl Settings {
+    /// Reads the JSON that Envoy or Istio hands over; nothing at all means every default.
+    ///
+    /// # Errors
+    /// [`SettingsError`], whose display is one line naming the field, what is wrong and what is allowed. Operator's fault.
+    pub fn parse(json: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, SettingsError> {
+        let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { read(json)? };
+        refuse_unbuilt(&raw)?;
+        let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin } = raw.affinity;
+        let (ring, own_secret) = key_ring(&keys, surroundings)?;
+        let cookies = cookie::check(connection_cookie, client_cookie)?;
+        Ok(Self {
+            hubs: hubs(raw.hubs)?,
+            ring,
+            own_secret,
+            connection_token: ConnectionToken {
+                issue: connection_token.enabled,
+                ttl: TOKEN_LIVES.check("affinity.connection_token.ttl", connection_token.ttl)?,
+                negotiate_v0: connection_token.negotiate_v0,
+            },
+            connection_cookie: cookies.connection,
+            client_cookie: cookies.client,
+            pin: check_pin(pin)?,
+        })
+    }
+}
+
+fn read(json: &[u8]) -> Result<raw::Raw, SettingsError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let raw = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        SettingsError::from_json(&path, &error.into_inner(), json)
+    })?;
+    deserializer.end().map_err(|error| SettingsError::from_json(".", &error, json))?;
+    let value = serde_json::from_slice(json).map_err(|error| SettingsError::from_json(".", &error, json))?;
+    refuse_stray_lists("", &value)?;
+    Ok(raw)
+}
+
+/// Serde reads an array as a structure's fields in order; nobody writes a configuration so on purpose.
+fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), SettingsError> {
+    const LISTS: [&str; 5] =
+        ["hubs", "affinity.keys", "affinity.client_cookie.paths", "limits.client.exempt", "limits.reject.allow_origins"];
+    let field = path.strip_prefix('.').unwrap_or(path);
+    match value {
+        serde_json::Value::Array(_) if !LISTS.contains(&field) => {
+            let field = if field.is_empty() { "configuration" } else { field };
+            Err(SettingsError::at(field, Problem::NotAnObject))
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(index, item)| refuse_stray_lists(&format!("{path}[{index}]"), item))
+        }
+        serde_json::Value::Object(members) => {
+            members.iter().try_for_each(|(name, member)| refuse_stray_lists(&format!("{path}.{name}"), member))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sections of the schema that this version reads but does not act on: silence would be worse than a refusal.
+fn refuse_unbuilt(raw: &raw::Raw) -> Result<(), SettingsError> {
+    let sections = [("limits", raw.limits.is_some()), ("metrics", raw.metrics.is_some()), ("explain", raw.explain)];
+    match sections.into_iter().find(|(_, present)| *present) {
+        Some((section, _)) => Err(SettingsError::at(section, Problem::NotSupportedYet)),
+        None => Ok(()),
+    }
+}
+
+fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<(KeyRing, bool), SettingsError> {
+    if keys.is_empty() {
+        return Ok((KeyRing::new([("process", (surroundings.process_secret)().as_slice())]), true));
+    }
+    let mut secrets: Vec<(&str, Vec<u8>)> = Vec::new();
+    for (index, key) in keys.iter().enumerate() {
+        let path = format!("affinity.keys[{index}]");
+        let id = key.id.as_str();
+        if id.is_empty() {
+            return Err(SettingsError::at(format!("{path}.id"), Problem::Empty));
+        }
+        if secrets.iter().any(|(other, _)| *other == id) {
+            return Err(SettingsError::at(format!("{path}.id"), Problem::Duplicate(id.to_owned())));
+        }
+        secrets.push((id, secret(&path, &key.secret, surroundings)?));
+    }
+    Ok((KeyRing::new(secrets.iter().map(|(id, secret)| (*id, secret.as_slice()))), false))
+}
+
+fn secret(path: &str, secret: &raw::Secret, surroundings: &Surroundings<'_>) -> Result<Vec<u8>, SettingsError> {
+    let (field, value) = match secret {
+        raw::Secret::Value(value) => (format!("{path}.secret.value"), value.clone()),
+        raw::Secret::Env(name) => {
+            let field = format!("{path}.secret.env");
+            match (surroundings.env)(name) {
+                Some(value) => (field, value),
+                None => return Err(SettingsError::at(field, Problem::EnvNotSet(name.clone()))),
+            }
+        }
+    };
+    if value.len() < LEAST_SECRET {
+        return Err(SettingsError::at(field, Problem::SecretTooShort { bytes: value.len(), least: LEAST_SECRET }));
+    }
+    Ok(value.into_bytes())
+}
+
+fn hubs(raw: Vec<raw::Hub>) -> Result<Hubs, SettingsError> {
+    if raw.is_empty() {
+        return Ok(Hubs::Any);
+    }
+    let mut hubs: Vec<Hub> = Vec::with_capacity(raw.len());
+    for (index, hub) in raw.into_iter().enumerate() {
+        let field = format!("hubs[{index}].path");
+        let path = PathPattern::parse(&hub.path).map_err(|problem| SettingsError::at(&*field, problem))?;
+        if hubs.iter().any(|other| other.path == path) {
+            return Err(SettingsError::at(field, Problem::Duplicate(hub.path)));
+        }
+        let name = hub.name.unwrap_or(hub.path);
+        if name.is_empty() {
+            return Err(SettingsError::at(format!("hubs[{index}].name"), Problem::Empty));
+        }
+        hubs.push(Hub { path, name });
+    }
+    Ok(Hubs::Listed(hubs))
+}
+
+fn check_pin(raw: raw::Pin) -> Result<Pin, SettingsError> {
+    let header = raw.header.to_ascii_lowercase();
+    // A header that Envoy or the hub needs would be overwritten, and one that carries credentials would leak.
+    let own = header.strip_prefix("x-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_name_byte));
+    if !own {
+        return Err(SettingsError::at("affinity.pin.header", Problem::NotAPinHeader(raw.header)));
+    }
+    Ok(Pin { header, encoding: raw.encoding })
+}
+
+/// The lives that a route may have, in words and as bounds.
+struct Lives {
+    least: (&'static str, Duration),
+    most: (&'static str, Duration),
+}
+
+/// Shorter lives than this would not outlive a slow connect.
+const LEAST_LIFE: (&str, Duration) = ("30s", Duration::from_secs(30));
+/// Ten years keep the expiry within 32 bits until 2096.
+const TOKEN_LIVES: Lives = Lives { least: LEAST_LIFE, most: ("10years", Duration::from_secs(3_652 * 86_400)) };
+/// Browsers cut longer lives down (RFC 6265bis section 5.5).
+const COOKIE_LIVES: Lives = Lives { least: LEAST_LIFE, most: ("400days", Duration::from_secs(400 * 86_400)) };
+
+impl Lives {
+    fn check(&self, field: &str, span: raw::Span) -> Result<Duration, SettingsError> {
+        if (self.least.1..=self.most.1).contains(&span.0) {
+            return Ok(span.0);
+        }
+        Err(SettingsError::at(field, Problem::OutOfRange { least: self.least.0, most: self.most.0 }))
+    }
+}
+
+/// A byte of a header or cookie name: RFC 9110's token, less what cookies need quoted.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests;

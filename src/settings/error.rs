@@ -1,0 +1,125 @@
+//! What can be wrong in a configuration, in the words that an operator reads in Envoy's log.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A configuration that was refused. The display is one line: the field's path, what is wrong, what is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SettingsError {
+    field: String,
+    problem: Problem,
+}
+
+/// What is wrong with a field. Always the operator's fault.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Not JSON, a key that does not exist, or a value of the wrong type.
+    Malformed {
+        /// What the reader says.
+        what: String,
+        /// Line and column, for a text that a person wrote.
+        at: Option<(usize, usize)>,
+    },
+    /// Part of the schema, but this version does not act on it.
+    NotSupportedYet,
+    /// Must not be empty.
+    Empty,
+    /// Stands twice.
+    Duplicate(String),
+    /// The environment variable that should hold a secret is not set.
+    EnvNotSet(String),
+    /// Too short to be a secret.
+    SecretTooShort {
+        /// Length of what was given.
+        bytes: usize,
+        /// Shortest allowed.
+        least: usize,
+    },
+    /// Outside its bounds.
+    OutOfRange {
+        /// Shortest allowed.
+        least: &'static str,
+        /// Longest allowed.
+        most: &'static str,
+    },
+    /// An array where an object belongs.
+    NotAnObject,
+    /// Not a path of `/`-separated segments.
+    NotAPath(String),
+    /// A `*` that is not a whole segment.
+    PartialWildcard(String),
+    /// Not a name for a header of our own.
+    NotAPinHeader(String),
+    /// Not a cookie name (RFC 6265 section 4.1.1).
+    NotACookieName(String),
+    /// Not a cookie domain.
+    NotADomain(String),
+    /// Both cookies have this name.
+    SameNameAs(&'static str),
+    /// Browsers drop the cookie unless it is `Secure`.
+    NeedsSecure(&'static str),
+    /// A `__Host-` cookie has no domain and the path `/`.
+    NotAHostCookie,
+    /// Longer than the cookie lives, so it would never happen.
+    BeyondMaxAge(Duration),
+}
+
+impl SettingsError {
+    pub(super) fn at(field: impl Into<String>, problem: Problem) -> Self {
+        Self { field: field.into(), problem }
+    }
+
+    /// `json` tells whether a person wrote it: machines write one line, in which a column helps nobody.
+    pub(super) fn from_json(path: &str, error: &serde_json::Error, json: &[u8]) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let text = error.to_string();
+        let what = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
+        if !error.is_data() {
+            let what = format!("not JSON: {what}");
+            return Self::at("configuration", Problem::Malformed { what, at: Some((line, column)) });
+        }
+        let at = json.trim_ascii().contains(&b'\n').then_some((line, column));
+        let field = if path == "." { "configuration" } else { path };
+        Self::at(field, Problem::Malformed { what: what.to_owned(), at })
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { what, at: None } => f.write_str(what),
+            Self::Malformed { what, at: Some((line, column)) } => write!(f, "{what} (line {line}, column {column})"),
+            Self::NotSupportedYet => f.write_str("not supported yet by this version; leave it out"),
+            Self::Empty => f.write_str("must not be empty"),
+            Self::Duplicate(what) => write!(f, "`{what}` stands twice; each may stand once"),
+            Self::EnvNotSet(name) => write!(
+                f,
+                "environment variable `{name}` is not set in the module; pass it with vm_config.environment_variables (Istio: vmConfig.env)"
+            ),
+            Self::SecretTooShort { bytes, least } => write!(f, "a secret of {bytes} bytes is too short; at least {least} are needed"),
+            Self::OutOfRange { least, most } => write!(f, "out of range; {least} to {most} is allowed"),
+            Self::NotAnObject => f.write_str("invalid type: sequence, expected a map"),
+            Self::NotAPath(path) => write!(f, "`{path}` is not a path; it starts with `/` and has no query, space or empty segment"),
+            Self::PartialWildcard(path) => write!(f, "`{path}` has a `*` inside a segment; a `*` stands for one whole segment"),
+            Self::NotAPinHeader(name) => write!(f, "`{name}` cannot be the pin header; a name that starts with `x-` is needed"),
+            Self::NotACookieName(name) => {
+                write!(f, "`{name}` is not a cookie name; 1 to 64 letters, digits and !#$%&'*+-.^_`|~ are allowed")
+            }
+            Self::NotADomain(domain) => write!(f, "`{domain}` is not a domain; a name such as `example.com` is needed, or null"),
+            Self::SameNameAs(other) => write!(f, "is also the name of {other}; the two must differ"),
+            Self::NeedsSecure(what) => write!(f, "{what} needs the attribute Secure, or browsers drop the cookie; set secure to auto or true"),
+            Self::NotAHostCookie => f.write_str("a `__Host-` cookie has the path / and no domain; choose another name"),
+            Self::BeyondMaxAge(max_age) => {
+                write!(f, "must be shorter than max_age ({})", humantime::format_duration(*max_age))
+            }
+        }
+    }
+}

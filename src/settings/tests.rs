@@ -1,0 +1,57 @@
+use super::*;
+
+fn parse(json: &str) -> Result<Settings, SettingsError> {
+    let env = |name: &str| (name == "KEY").then(|| "0123456789abcdef0123456789abcdef".to_owned());
+    Settings::parse(json.as_bytes(), &Surroundings { env: &env, process_secret: &|| [0; 32] })
+}
+
+#[test]
+fn nothing_means_every_default() {
+    for json in ["", "  ", "{}"] {
+        let settings = parse(json).unwrap();
+        assert!(matches!(settings.hubs, Hubs::Any), "{json:?}");
+        assert!(settings.own_secret && settings.connection_token.issue && settings.connection_token.negotiate_v0);
+        assert_eq!(settings.connection_cookie.unwrap().name, "signalr-affinity");
+        assert!(settings.client_cookie.is_none());
+        assert_eq!((settings.pin.header.as_str(), settings.pin.encoding), ("x-signalr-pin", PinEncoding::Base64));
+    }
+}
+
+#[test]
+fn the_documented_schema_is_accepted_in_full() {
+    let settings = parse(
+        r#"{"hubs": [{"path": "/chat", "name": "chat"}, {"path": "/app/*/hub"}],
+            "affinity": {
+              "keys": [{"id": "2026-11", "secret": {"env": "KEY"}}],
+              "connection_token": {"enabled": true, "ttl": "168h", "negotiate_v0": true},
+              "connection_cookie": {"enabled": true, "name": "signalr-affinity", "max_age": "24h", "same_site": "lax",
+                "secure": "auto", "http_only": true, "partitioned": false, "domain": null},
+              "client_cookie": {"enabled": true, "name": "__Host-client", "max_age": "24h", "rebalance_after": null,
+                "paths": ["/"], "path": "/", "same_site": "none", "secure": true, "http_only": true, "partitioned": true,
+                "domain": null},
+              "pin": {"header": "X-SignalR-Pin", "encoding": "plain"}},
+            "explain": false}"#,
+    )
+    .unwrap();
+    assert!(!settings.own_secret);
+    assert_eq!(settings.client_cookie.unwrap().attributes.secure, Some(true));
+    assert_eq!(settings.pin.header, "x-signalr-pin");
+}
+
+/// Every mistake has a file and the line it is refused with; Envoy and `check-config` are held to the same files.
+#[test]
+fn each_mistake_is_refused_with_its_line() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/configs/refused");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let expected = std::fs::read_to_string(path.with_extension("txt")).unwrap();
+        let error = parse(&std::fs::read_to_string(&path).unwrap()).expect_err(&path.display().to_string());
+        assert_eq!(error.to_string(), expected.trim_end(), "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 30, "only {seen} files in {folder}");
+}
