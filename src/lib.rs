@@ -1,6 +1,24 @@
-//! crate
+//! A proxy-wasm filter that makes Envoy and Istio gateways understand SignalR.
+//!
+//! # The life of one SignalR connection
+//! 1. `POST /chat/negotiate`: [`signalr`] recognises it, Envoy balances it to some pod. In the answer, [`stream`] appends
+//!    the pod's address, sealed by [`token`], to the connection id: `<id>.<sealed>`.
+//! 2. `GET /chat?id=<id>.<sealed>` (WebSocket, events or polls): [`affinity`] opens the seal, takes it off the id, and
+//!    [`route`] names the pod in the pin header. Envoy's `stateful_session`, next in line, sends the request there.
+//! 3. Every later request with the id goes the same way, through any gateway that has the key.
+//!
+//! Values come in and plans go out: the core knows neither Envoy nor a clock. Only `host`, which exists in the module
+//! alone, talks to Envoy.
+
+pub mod affinity;
 pub mod clock;
+#[cfg(target_os = "wasi")]
+mod host;
 pub mod http;
+pub mod metrics;
+pub mod route;
 pub mod settings;
+pub mod signalr;
 pub mod store;
+pub mod stream;
 pub mod token;

@@ -23,10 +23,8 @@ pub use raw::PinEncoding;
 pub struct Settings {
     /// The hubs served, or any.
     pub hubs: Hubs,
-    /// The keys that seal routes.
+    /// The keys that seal routes; the process's own secret, good for one gateway only, when none was configured.
     pub ring: KeyRing,
-    /// True when no key was configured and the ring holds the process's own secret: good for one gateway only.
-    pub own_secret: bool,
     /// How routes travel in connection ids.
     pub connection_token: ConnectionToken,
     /// The cookie of one connection, when enabled.
@@ -94,12 +92,11 @@ impl Settings {
         let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { read(json)? };
         refuse_unbuilt(&raw)?;
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin } = raw.affinity;
-        let (ring, own_secret) = key_ring(&keys, surroundings)?;
+        let ring = key_ring(&keys, surroundings)?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
         Ok(Self {
             hubs: hubs(raw.hubs)?,
             ring,
-            own_secret,
             connection_token: ConnectionToken {
                 issue: connection_token.enabled,
                 ttl: TOKEN_LIVES.check("affinity.connection_token.ttl", connection_token.ttl)?,
@@ -153,9 +150,9 @@ fn refuse_unbuilt(raw: &raw::Raw) -> Result<(), SettingsError> {
     }
 }
 
-fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<(KeyRing, bool), SettingsError> {
+fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<KeyRing, SettingsError> {
     if keys.is_empty() {
-        return Ok((KeyRing::new([("process", (surroundings.process_secret)().as_slice())]), true));
+        return Ok(KeyRing::new([("process", (surroundings.process_secret)().as_slice())]));
     }
     let mut secrets: Vec<(&str, Vec<u8>)> = Vec::new();
     for (index, key) in keys.iter().enumerate() {
@@ -169,7 +166,7 @@ fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<(KeyRi
         }
         secrets.push((id, secret(&path, &key.secret, surroundings)?));
     }
-    Ok((KeyRing::new(secrets.iter().map(|(id, secret)| (*id, secret.as_slice()))), false))
+    Ok(KeyRing::new(secrets.iter().map(|(id, secret)| (*id, secret.as_slice()))))
 }
 
 fn secret(path: &str, secret: &raw::Secret, surroundings: &Surroundings<'_>) -> Result<Vec<u8>, SettingsError> {

@@ -6,7 +6,7 @@ use super::raw::{self, SameSite, Secure};
 use super::{COOKIE_LIVES, PathPattern, Problem, SettingsError, is_name_byte};
 
 /// How a cookie is set: everything of `Set-Cookie` but its value and path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CookieAttributes {
     /// The cookie's name; connection cookies append the connection's fingerprint.
     pub name: String,

@@ -1,8 +1,12 @@
 use super::*;
 
 fn parse(json: &str) -> Result<Settings, SettingsError> {
+    parse_with(json, &|| [0; 32])
+}
+
+fn parse_with(json: &str, process_secret: &dyn Fn() -> Secret) -> Result<Settings, SettingsError> {
     let env = |name: &str| (name == "KEY").then(|| "0123456789abcdef0123456789abcdef".to_owned());
-    Settings::parse(json.as_bytes(), &Surroundings { env: &env, process_secret: &|| [0; 32] })
+    Settings::parse(json.as_bytes(), &Surroundings { env: &env, process_secret })
 }
 
 #[test]
@@ -10,7 +14,7 @@ fn nothing_means_every_default() {
     for json in ["", "  ", "{}"] {
         let settings = parse(json).unwrap();
         assert!(matches!(settings.hubs, Hubs::Any), "{json:?}");
-        assert!(settings.own_secret && settings.connection_token.issue && settings.connection_token.negotiate_v0);
+        assert!(settings.connection_token.issue && settings.connection_token.negotiate_v0);
         assert_eq!(settings.connection_cookie.unwrap().name, "signalr-affinity");
         assert!(settings.client_cookie.is_none());
         assert_eq!((settings.pin.header.as_str(), settings.pin.encoding), ("x-signalr-pin", PinEncoding::Base64));
@@ -19,7 +23,7 @@ fn nothing_means_every_default() {
 
 #[test]
 fn the_documented_schema_is_accepted_in_full() {
-    let settings = parse(
+    let settings = parse_with(
         r#"{"hubs": [{"path": "/chat", "name": "chat"}, {"path": "/app/*/hub"}],
             "affinity": {
               "keys": [{"id": "2026-11", "secret": {"env": "KEY"}}],
@@ -31,9 +35,9 @@ fn the_documented_schema_is_accepted_in_full() {
                 "domain": null},
               "pin": {"header": "X-SignalR-Pin", "encoding": "plain"}},
             "explain": false}"#,
+        &|| panic!("the process's secret is asked for although a key is configured"),
     )
     .unwrap();
-    assert!(!settings.own_secret);
     assert_eq!(settings.client_cookie.unwrap().attributes.secure, Some(true));
     assert_eq!(settings.pin.header, "x-signalr-pin");
 }

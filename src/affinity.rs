@@ -1,0 +1,180 @@
+//! Which pod a request belongs to, by the carriers it brings, and which carriers its answer brings to the client.
+//!
+//! Precedence, in one place: the route in the connection id, then the cookie of that connection, then the cookie of
+//! the client. A carrier that does not open never steers; it is told with its reason, and the next one is asked.
+
+mod cookies;
+
+use std::ops::Range;
+
+use percent_encoding::percent_decode;
+
+use crate::clock::Seconds;
+use crate::http::Head;
+use crate::settings::Settings;
+use crate::signalr::{Exchange, IdParam, NegotiateVersion, Step};
+use crate::token::{Address, Purpose, Refusal, Route};
+
+pub use cookies::{Answered, Jar, issue};
+
+/// What carried a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The connection id.
+    ConnectionToken,
+    /// The cookie bound to the connection id.
+    ConnectionCookie,
+    /// The cookie that bridges negotiate and the first request with the id.
+    PendingCookie,
+    /// The cookie of the client.
+    ClientCookie,
+    /// Nothing.
+    Nothing,
+}
+
+/// What became of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Envoy sent the request to the pod that the route names.
+    Routed,
+    /// Envoy balanced, because that pod is gone or unhealthy.
+    HostGone,
+    /// The route did not steer, for this reason.
+    Refused(Refusal),
+    /// There was no route.
+    Absent,
+}
+
+/// A route that steers a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// Where to.
+    pub address: Address,
+    /// What carried it.
+    pub source: Source,
+}
+
+/// Everything decided about a request before Envoy routes it.
+#[derive(Debug)]
+pub struct Decision {
+    /// The pod it must reach.
+    pub pinned: Option<Pinned>,
+    /// What can be told already: carriers that did not steer, or that there was none.
+    pub told: Vec<(Source, Outcome)>,
+    /// The connection id as the hub knows it.
+    pub id: Option<Vec<u8>>,
+    /// The part of the request target that the hub must not see.
+    pub strip: Option<Range<usize>>,
+    /// The cookies of ours that came along.
+    pub jar: Jar,
+}
+
+/// Decides for one request.
+pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Seconds) -> Decision {
+    let mut decision =
+        Decision { pinned: None, told: Vec::new(), id: None, strip: None, jar: Jar::read(settings, head) };
+    if let Some(id) = &exchange.id {
+        decision.open_id(settings, id, head, now);
+    }
+    match exchange.step {
+        // A client that negotiates anew with its old id in the URL (pysignalr) wants a new connection, anywhere.
+        Step::Negotiate(version) => {
+            decision.pinned = None;
+            decision.told.clear();
+            decision.ask_client_cookie(settings, now, settings.client_cookie.as_ref().and_then(|cookie| cookie.rebalance_after));
+            if settings.client_cookie.is_none() && !issues_token(settings, version) {
+                decision.ask_pending_cookie(settings, now);
+            }
+        }
+        Step::WebSocket | Step::BlazorDisconnect | Step::Page if exchange.id.is_none() => {
+            decision.ask_client_cookie(settings, now, None);
+        }
+        Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other => {
+            decision.ask_connection_cookie(settings, now);
+            decision.ask_pending_cookie(settings, now);
+            if decision.pinned.is_none() && decision.told.is_empty() {
+                decision.told.push((Source::Nothing, Outcome::Absent));
+            }
+        }
+        Step::BlazorDisconnect | Step::Page => {}
+    }
+    decision
+}
+
+/// Whether the id in the answer to such a negotiate gets a route.
+pub fn issues_token(settings: &Settings, version: NegotiateVersion) -> bool {
+    let token = &settings.connection_token;
+    token.issue && (version == NegotiateVersion::V1 || token.negotiate_v0)
+}
+
+impl Decision {
+    /// Opens the route behind the id's last dot. Only an authentic one is taken off: an id may have dots of its own.
+    fn open_id(&mut self, settings: &Settings, id: &IdParam, head: &Head, now: Seconds) {
+        let target = head.get(":path").unwrap_or_default();
+        self.id = Some(id.value.clone());
+        let Some(suffix) = suffix(target, id) else { return };
+        let sealed: Vec<u8> = percent_decode(suffix.sealed).collect();
+        let own: Vec<u8> = percent_decode(suffix.id).collect();
+        let opened = settings.ring.open(Purpose::ConnectionToken, &own, &sealed, now);
+        if matches!(opened, Ok(_) | Err(Refusal::Expired)) {
+            self.id = Some(own);
+            self.strip = Some(suffix.range);
+        }
+        self.consider(Source::ConnectionToken, opened);
+    }
+
+    fn ask_connection_cookie(&mut self, settings: &Settings, now: Seconds) {
+        let (Some(id), None) = (&self.id, &self.pinned) else { return };
+        if let Some(sealed) = self.jar.bound_to(id) {
+            let opened = settings.ring.open(Purpose::ConnectionCookie, id, sealed, now);
+            self.consider(Source::ConnectionCookie, opened);
+        }
+    }
+
+    fn ask_pending_cookie(&mut self, settings: &Settings, now: Seconds) {
+        if let (Some(sealed), None) = (&self.jar.pending, &self.pinned) {
+            let opened = settings.ring.open(Purpose::PendingCookie, b"", sealed, now);
+            self.consider(Source::PendingCookie, opened);
+        }
+    }
+
+    /// `rebalance_after` applies at a negotiate only: in the middle of a connection nothing moves.
+    fn ask_client_cookie(&mut self, settings: &Settings, now: Seconds, rebalance_after: Option<std::time::Duration>) {
+        let Some(sealed) = &self.jar.client else { return };
+        let opened = settings.ring.open(Purpose::ClientCookie, b"", sealed, now).and_then(|route| {
+            let keep = rebalance_after.is_none_or(|after| now.since(route.issued) < after);
+            if keep { Ok(route) } else { Err(Refusal::Expired) }
+        });
+        self.consider(Source::ClientCookie, opened);
+    }
+
+    fn consider(&mut self, source: Source, opened: Result<Route, Refusal>) {
+        match opened {
+            Ok(route) => self.pinned = Some(Pinned { address: route.address, source }),
+            Err(refusal) => self.told.push((source, Outcome::Refused(refusal))),
+        }
+    }
+}
+
+/// An id and what stands behind its last dot, still percent-encoded.
+struct Suffix<'a> {
+    id: &'a [u8],
+    sealed: &'a [u8],
+    /// The dot and what follows it, in the request target.
+    range: Range<usize>,
+}
+
+fn suffix<'a>(target: &'a [u8], id: &IdParam) -> Option<Suffix<'a>> {
+    let raw = target.get(id.range.clone())?;
+    let plain = raw.iter().rposition(|byte| *byte == b'.').map(|at| (at, 1_usize));
+    let encoded = raw.windows(3).rposition(|bytes| bytes.eq_ignore_ascii_case(b"%2e")).map(|at| (at, 3));
+    let (at, len) = plain.max(encoded)?;
+    Some(Suffix {
+        id: raw.get(..at)?,
+        sealed: raw.get(at.checked_add(len)?..)?,
+        range: id.range.start.checked_add(at)?..id.range.end,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! The HTTP context: Envoy's callbacks for one exchange, handed to [`Stream`].
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use log::warn;
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, MapType};
+
+use super::meters::Meters;
+use super::{apply, at_this_moment, head, store};
+use crate::http::HeaderOp;
+use crate::metrics::{Count, InternalError};
+use crate::route;
+use crate::settings::Settings;
+use crate::stream::{Chunk, Stream};
+
+pub(super) struct HttpExchange {
+    stream: Stream,
+    settings: Rc<Settings>,
+    meters: Rc<RefCell<Meters>>,
+}
+
+impl HttpExchange {
+    pub(super) fn new(stream: Stream, settings: Rc<Settings>, meters: Rc<RefCell<Meters>>) -> Self {
+        Self { stream, settings, meters }
+    }
+
+    fn pin_header(&self) -> String {
+        self.settings.pin.header.clone()
+    }
+
+    fn flush(&mut self) {
+        self.meters.borrow_mut().add(&self.stream.take_counts());
+    }
+}
+
+fn request_header(name: &str) -> Option<Vec<u8>> {
+    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).unwrap_or_default()
+}
+
+impl Context for HttpExchange {}
+
+impl HttpContext for HttpExchange {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let map = MapType::HttpRequestHeaders;
+        // A client must not choose its pod. Looked up first, because a removal makes Envoy choose the route again.
+        if request_header(&self.settings.pin.header).is_some() {
+            apply(map, vec![HeaderOp::Remove(self.pin_header().into())], &mut self.meters.borrow_mut());
+        }
+        let target = request_header(":path").unwrap_or_default();
+        if self.stream.concerns(&target, || request_header("upgrade")) {
+            let ops = at_this_moment(|moment| self.stream.on_request(&head(map), moment));
+            apply(map, ops, &mut self.meters.borrow_mut());
+            self.flush();
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        let map = MapType::HttpResponseHeaders;
+        let mut ops = Vec::new();
+        if route::pin_comes_back(&self.settings.pin) {
+            ops.push(HeaderOp::Remove(self.pin_header().into()));
+        }
+        if self.stream.awaits_response() {
+            let upstream = hostcalls::get_property(vec!["upstream", "address"]).unwrap_or_default();
+            ops.extend(at_this_moment(|moment| self.stream.on_response(&head(map), upstream.as_deref(), moment)));
+            self.flush();
+        }
+        apply(map, ops, &mut self.meters.borrow_mut());
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, buffered: usize, end_of_stream: bool) -> Action {
+        match self.stream.on_response_chunk(buffered, end_of_stream, store()) {
+            Chunk::Pass => return Action::Continue,
+            Chunk::Hold => return Action::Pause,
+            Chunk::Complete => {}
+        }
+        let body = hostcalls::get_buffer(BufferType::HttpResponseBody, 0, buffered).unwrap_or_default().unwrap_or_default();
+        if let Some(answer) = at_this_moment(|moment| self.stream.on_negotiate_answer(&body, moment))
+            && let Err(status) = hostcalls::set_buffer(BufferType::HttpResponseBody, 0, buffered, &answer)
+        {
+            warn!("envoy refused a change of a body: {status:?}");
+            self.meters.borrow_mut().add(&[Count::InternalError(InternalError::Body)]);
+        }
+        self.flush();
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        self.stream.finish(store());
+        self.flush();
+    }
+}

@@ -1,0 +1,202 @@
+//! What is counted, and the names that it has in Envoy.
+//!
+//! A stat's name carries its labels as `signalr_hub=.=/chat;.;` before the metric's own name: Istio extracts this form
+//! by itself (`extraStatTags`), plain Envoy by the `stats_tags` of `envoy/envoy.yaml`. Labels are bounded and never
+//! name a client, a user or a connection.
+
+use std::fmt::Write as _;
+
+use crate::affinity::{Outcome, Source};
+use crate::settings::{Hubs, Settings};
+use crate::store::{HubNames, Store};
+use crate::token::Refusal;
+
+/// One event that moves a counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// `signalr_gateway_affinity_total`: what became of a route, or that there was none.
+    Affinity {
+        /// The hub.
+        hub: HubLabel,
+        /// What carried the route.
+        source: Source,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// `signalr_gateway_negotiations_total`: how a negotiate was answered.
+    Negotiation {
+        /// The hub.
+        hub: HubLabel,
+        /// How.
+        result: Negotiation,
+    },
+    /// `signalr_gateway_internal_errors_total`: Envoy refused something that the filter relies on.
+    InternalError(InternalError),
+}
+
+/// How a negotiate was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negotiation {
+    /// With an id, which now carries its route.
+    Sealed,
+    /// With an id that was left alone: by configuration, or because clients would have to encode it.
+    Unsealed,
+    /// With another URL to negotiate at.
+    Redirect,
+    /// With an error in words for the user.
+    Error,
+    /// With a status other than 200.
+    Failed,
+    /// With 200 and something that is no answer to a negotiate.
+    Unrecognised,
+    /// With more than the filter reads.
+    TooLarge,
+    /// Compressed, although not asked for.
+    Encoded,
+    /// The answer broke off, or ended with trailers.
+    Incomplete,
+}
+
+/// What Envoy refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InternalError {
+    /// A change of a header.
+    Header,
+    /// A change of a body.
+    Body,
+    /// Randomness.
+    Random,
+}
+
+impl Count {
+    /// The counter's name in Envoy, labels included.
+    pub fn stat(&self) -> String {
+        match self {
+            Self::Affinity { hub, source, outcome } => stat(
+                "signalr_gateway_affinity_total",
+                &[("hub", &hub.0), ("source", source.label()), ("outcome", outcome.label())],
+            ),
+            Self::Negotiation { hub, result } => {
+                stat("signalr_gateway_negotiations_total", &[("hub", &hub.0), ("result", result.label())])
+            }
+            Self::InternalError(kind) => stat("signalr_gateway_internal_errors_total", &[("kind", kind.label())]),
+        }
+    }
+}
+
+fn stat(metric: &str, labels: &[(&str, &str)]) -> String {
+    let mut name = String::new();
+    for (tag, value) in labels {
+        // Writing to a String cannot fail.
+        let _ = write!(name, "signalr_{tag}=.={value};.;");
+    }
+    name.push_str(metric);
+    name
+}
+
+impl Source {
+    fn label(self) -> &'static str {
+        match self {
+            Self::ConnectionToken => "connection_token",
+            Self::ConnectionCookie | Self::PendingCookie => "connection_cookie",
+            Self::ClientCookie => "client_cookie",
+            Self::Nothing => "none",
+        }
+    }
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Routed => "routed",
+            Self::HostGone => "host_gone",
+            Self::Refused(Refusal::Expired) => "expired",
+            Self::Refused(Refusal::Forged) => "forged",
+            Self::Refused(Refusal::UnknownKey) => "unknown_key",
+            Self::Absent => "none",
+        }
+    }
+}
+
+impl Negotiation {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Unsealed => "unsealed",
+            Self::Redirect => "redirect",
+            Self::Error => "error",
+            Self::Failed => "failed",
+            Self::Unrecognised => "unrecognised",
+            Self::TooLarge => "too_large",
+            Self::Encoded => "encoded",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
+impl InternalError {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Body => "body",
+            Self::Random => "random",
+        }
+    }
+}
+
+/// Value of the label `hub`: a configured name, the path of a hub that answered a negotiate, or `other`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubLabel(String);
+
+impl HubLabel {
+    /// Longest label; the rest of a longer path is left out.
+    const MOST: usize = 64;
+
+    /// The label of `hub`, a path as the client wrote it.
+    pub fn of(hub: &[u8], settings: &Settings, names: &mut HubNames, store: &dyn Store) -> Self {
+        if let Hubs::Listed(hubs) = &settings.hubs {
+            let listed = hubs.iter().find(|listed| listed.path.matches(hub));
+            return listed.map_or_else(Self::other, |listed| Self::clean(listed.name.as_bytes()));
+        }
+        let label = Self::learned(hub);
+        if names.knows(&label.0, store) { label } else { Self::other() }
+    }
+
+    /// The label that `hub` has once it has answered a negotiate; paths that differ in case are one hub.
+    pub fn learned(hub: &[u8]) -> Self {
+        let trimmed = if hub.len() > 1 { hub.strip_suffix(b"/").unwrap_or(hub) } else { hub };
+        Self::clean(&trimmed.to_ascii_lowercase())
+    }
+
+    /// Whether the hub is told apart from others.
+    pub fn is_known(&self) -> bool {
+        *self != Self::other()
+    }
+
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn other() -> Self {
+        Self("other".to_owned())
+    }
+
+    fn clean(text: &[u8]) -> Self {
+        let plain = |byte: &u8| if byte.is_ascii_alphanumeric() || b"/_.*-~".contains(byte) { char::from(*byte) } else { '_' };
+        Self(text.iter().take(Self::MOST).map(plain).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_stand_in_the_name_as_istio_reads_them() {
+        let hub = HubLabel::learned(b"/Chat;.;x=%20/");
+        let count = Count::Affinity { hub, source: Source::Nothing, outcome: Outcome::Absent };
+        let expected = "signalr_hub=.=/chat_._x__20;.;signalr_source=.=none;.;signalr_outcome=.=none;.;signalr_gateway_affinity_total";
+        assert_eq!(count.stat(), expected);
+    }
+}

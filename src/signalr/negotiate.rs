@@ -1,0 +1,145 @@
+//! The hub's answer to a negotiate: read without changing it, then the sealed route put in behind the id.
+//!
+//! The answer is spliced, not written anew, so that member order, white space, escapes and members of later protocol
+//! versions stay byte for byte as the hub gave them.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Longest answer that is rewritten. ASP.NET Core's has some 300 bytes; a redirect's access token may have a few KiB.
+pub const MAX_ANSWER: usize = 64 * 1_024;
+/// Longest id that gets a route; with it the request line stays well below the 8 KiB that servers accept.
+const MAX_ID: usize = 256;
+
+/// What a hub answered to a negotiate.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An id that later requests carry.
+    Id(IssuedId),
+    /// An id with bytes that clients would have to encode in a URL, or of unusual length: left alone.
+    OddId,
+    /// Go to another URL (Azure SignalR Service, or a hub that moved).
+    Redirect,
+    /// The hub refuses, in words for the user.
+    Error,
+    /// JSON or not, but no answer to a negotiate.
+    Unknown,
+}
+
+/// The id that the client will send as `id`, and its place in the answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IssuedId {
+    /// The id.
+    pub id: Vec<u8>,
+    /// Offset of the closing quote of the id's JSON string.
+    end: usize,
+}
+
+/// The members that decide. Everything else is none of our business.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Members<'a> {
+    #[serde(borrow, default)]
+    connection_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    connection_token: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    available_transports: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    url: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+impl Answer {
+    /// Reads an answer.
+    pub fn read(body: &[u8]) -> Self {
+        let Ok(members) = serde_json::from_slice::<Members<'_>>(body) else { return Self::Unknown };
+        // A client looks at these two first, whatever else the answer has.
+        if members.error.is_some() {
+            return Self::Error;
+        }
+        if members.url.is_some() {
+            return Self::Redirect;
+        }
+        // ASP.NET Core always lists the transports; without them this is some other document with an id in it.
+        let (Some(raw), Some(_)) = (members.connection_token.or(members.connection_id), members.available_transports) else {
+            return Self::Unknown;
+        };
+        match serde_json::from_str::<String>(raw.get()) {
+            Ok(id) if is_plain(&id) => match end_of(raw, body) {
+                Some(end) => Self::Id(IssuedId { id: id.into_bytes(), end }),
+                None => Self::Unknown,
+            },
+            Ok(_) => Self::OddId,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
+impl IssuedId {
+    /// The answer with `.sealed` behind the id.
+    pub fn splice(&self, body: &[u8], sealed: &str) -> Option<Vec<u8>> {
+        let (before, after) = body.split_at_checked(self.end)?;
+        Some([before, b".", sealed.as_bytes(), after].concat())
+    }
+}
+
+/// Most clients put the id into the URL unencoded: only RFC 3986's unreserved characters survive that.
+fn is_plain(id: &str) -> bool {
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+}
+
+/// The offset in `body` of the last byte of `raw`, which borrows from it.
+fn end_of(raw: &RawValue, body: &[u8]) -> Option<usize> {
+    let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    let end = start.checked_add(raw.get().len())?.checked_sub(1)?;
+    (body.get(end) == Some(&b'"')).then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = r#"{"negotiateVersion":1,"connectionId":"pub","connectionToken":"tok","availableTransports":[]}"#;
+    const V0: &str = r#"{"connectionId":"pub","availableTransports":[{"transport":"WebSockets","transferFormats":["Text"]}]}"#;
+
+    #[test]
+    fn the_answer_is_told_from_lookalikes() {
+        let id = |body: &str| match Answer::read(body.as_bytes()) {
+            Answer::Id(id) => String::from_utf8(id.id).unwrap(),
+            other => format!("{other:?}"),
+        };
+        for (name, body, expected) in [
+            ("version 1: the token", V1, "tok"),
+            ("version 0: the id", V0, "pub"),
+            ("escaped", r#"{"connectionToken":"to\u006b","availableTransports":[]}"#, "tok"),
+            ("null token", r#"{"connectionId":"pub","connectionToken":null,"availableTransports":[]}"#, "pub"),
+            ("redirect", r#"{"url":"https://x","accessToken":"y","availableTransports":[]}"#, "Redirect"),
+            ("error", r#"{"error":"no"}"#, "Error"),
+            ("error beside an id", r#"{"connectionId":"pub","availableTransports":[],"error":"no"}"#, "Error"),
+            ("an id that is a number", r#"{"connectionId":7,"availableTransports":[]}"#, "Unknown"),
+            ("an id that clients must encode", r#"{"connectionId":"a+b","availableTransports":[]}"#, "OddId"),
+            ("an empty id", r#"{"connectionId":"","availableTransports":[]}"#, "OddId"),
+            ("a member twice", r#"{"connectionId":"a","connectionId":"b","availableTransports":[]}"#, "Unknown"),
+            ("classic SignalR", r#"{"ConnectionId":"a","ConnectionToken":"b","ProtocolVersion":"2.0"}"#, "Unknown"),
+            ("some other JSON", r#"{"connectionId":"a"}"#, "Unknown"),
+            ("an array", "[1]", "Unknown"),
+            ("a page", "<!doctype html>", "Unknown"),
+            ("nothing", "", "Unknown"),
+            ("cut off", &V1[..V1.len() - 1], "Unknown"),
+            ("followed by more", r#"{"connectionId":"a","availableTransports":[]} {}"#, "Unknown"),
+        ] {
+            assert_eq!(id(body), expected, "{name}");
+        }
+        assert_eq!(Answer::read(b"{\"connectionId\":\"\xff\",\"availableTransports\":[]}"), Answer::Unknown, "not UTF-8");
+    }
+
+    #[test]
+    fn nothing_but_the_id_changes() {
+        let body = "{ \"x\" : [1, 2.50] ,\n\"connectionToken\":\t\"to\\u006b\" , \"availableTransports\":[], \"y\":\"\\/é\"}";
+        let Answer::Id(id) = Answer::read(body.as_bytes()) else { panic!("not recognised") };
+        let spliced = String::from_utf8(id.splice(body.as_bytes(), "SEALED").unwrap()).unwrap();
+        assert_eq!(spliced, body.replace("to\\u006b", "to\\u006b.SEALED"));
+    }
+}

@@ -1,0 +1,104 @@
+use super::*;
+use crate::settings::Surroundings;
+
+fn settings(json: &str) -> Settings {
+    Settings::parse(json.as_bytes(), &Surroundings { env: &|_| None, process_secret: &|| [0; 32] }).unwrap()
+}
+
+fn head(request: &str) -> Head {
+    let mut words = request.split(' ');
+    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let pseudo = [(":method", method), (":path", target)];
+    let pairs = pseudo.into_iter().chain(words.map(|word| word.split_once('=').unwrap()));
+    Head::new(pairs.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect())
+}
+
+/// `step hub [id]`, or `-` for a request that is none of SignalR's.
+fn describe(request: &str, settings: &Settings) -> String {
+    let Some(Exchange { step, hub, id }) = classify(&head(request), settings) else { return "-".to_owned() };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let id = id.map(|id| format!(" {}", text(&id.value))).unwrap_or_default();
+    format!("{step:?} {}{id}", text(&hub))
+}
+
+#[test]
+fn every_step_of_the_protocol_is_recognised() {
+    let any = settings("");
+    for (request, expected) in [
+        ("POST /chat/negotiate?negotiateVersion=1", "Negotiate(V1) /chat"),
+        ("POST /chat/negotiate", "Negotiate(V0) /chat"),
+        ("POST /chat/negotiate?negotiateVersion=0", "Negotiate(V0) /chat"),
+        ("POST /chat/negotiate?useStatefulReconnect=true&NEGOTIATEVERSION=1", "Negotiate(V1) /chat"),
+        ("POST /HUB/Negotiate/?negotiateVersion=1", "Negotiate(V1) /HUB"),
+        ("POST /negotiate?negotiateVersion=1", "Negotiate(V1) /"),
+        ("POST /app/v2/hub/negotiate?negotiateVersion=1", "Negotiate(V1) /app/v2/hub"),
+        ("POST /chat/n%65gotiate?negotiateVersion=1", "Negotiate(V1) /chat"),
+        ("POST /chat/negotiate?id=stale", "Negotiate(V0) /chat stale"),
+        ("GET /chat?id=a upgrade=websocket connection=Upgrade", "WebSocket /chat a"),
+        ("GET /chat upgrade=WebSocket", "WebSocket /chat"),
+        ("GET /?x=1&id=a&access_token=t upgrade=websocket", "WebSocket / a"),
+        ("GET /chat?id= upgrade=websocket", "WebSocket /chat"),
+        ("GET /chat?ID=a accept=text/event-stream", "ServerSentEvents /chat a"),
+        ("GET /chat?id=a&_=1700000000000 accept=*/*", "Poll /chat a"),
+        ("GET /chat/?%69D=a%2Eb", "Poll /chat/ a.b"),
+        ("POST /chat?id=a", "Send /chat a"),
+        ("DELETE /chat?id=a", "Delete /chat a"),
+        ("POST /chat/refresh?id=a", "Other /chat a"),
+        ("OPTIONS /chat?id=a", "Other /chat a"),
+        ("POST /_blazor?id=a", "Send /_blazor a"),
+    ] {
+        assert_eq!(describe(request, &any), expected, "{request}");
+        let websocket = request.contains("upgrade=");
+        assert!(websocket || may_concern(head(request).get(":path").unwrap(), &any), "{request} is not looked at");
+    }
+}
+
+#[test]
+fn lookalikes_pass() {
+    let any = settings("");
+    for request in [
+        "GET /signalr/negotiate?clientProtocol=2.1&connectionData=x",
+        "GET /chat/negotiate",
+        "OPTIONS /chat/negotiate?negotiateVersion=1",
+        "POST /chat/negotiations",
+        "GET /chat?id=",
+        "GET /chat?id=a&id=b",
+        "GET /chat?id=a&Id=b upgrade=websocket",
+        "GET /chat?uid=a",
+        "GET /chat",
+        "POST /_blazor/disconnect",
+        "GET /chat upgrade=h2c",
+    ] {
+        assert_eq!(describe(request, &any), "-", "{request}");
+    }
+}
+
+#[test]
+fn listed_hubs_are_the_only_ones() {
+    let listed = settings(r#"{"hubs": [{"path": "/chat"}, {"path": "/app/*/hub"}]}"#);
+    for (request, expected) in [
+        ("POST /Chat/negotiate", "Negotiate(V0) /Chat"),
+        ("GET /app/v2/hub?id=a", "Poll /app/v2/hub a"),
+        ("POST /other/negotiate", "-"),
+        ("GET /chat/more?id=a", "-"),
+        ("GET /other upgrade=websocket", "-"),
+    ] {
+        assert_eq!(describe(request, &listed), expected, "{request}");
+    }
+}
+
+#[test]
+fn the_client_cookie_brings_its_companions() {
+    let blazor = settings(r#"{"affinity": {"client_cookie": {"enabled": true, "paths": ["/", "/counter"]}}}"#);
+    for (request, expected) in [
+        ("POST /_blazor/disconnect/", "BlazorDisconnect /_blazor"),
+        ("POST /app/_blazor/disconnect", "BlazorDisconnect /app/_blazor"),
+        ("GET /_blazor/disconnect", "-"),
+        ("GET /Counter?x=1", "Page /Counter"),
+        ("GET /", "Page /"),
+        ("HEAD /", "-"),
+        ("GET /css/site.css", "-"),
+    ] {
+        assert_eq!(describe(request, &blazor), expected, "{request}");
+    }
+}

@@ -1,0 +1,256 @@
+//! One exchange from head to end: the only file that knows the order of things.
+//!
+//! Request: classify, decide, steer. Answer's head: what became of the route, which cookies. Answer's body, for a
+//! negotiate only: seal the id. Everything else passes without a look.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::affinity::{self, Answered, Decision, Outcome};
+use crate::clock::Millis;
+use crate::http::{Head, HeaderOp};
+use crate::metrics::{Count, HubLabel, InternalError, Negotiation};
+use crate::route;
+use crate::settings::Settings;
+use crate::signalr::{self, Answer, Exchange, MAX_ANSWER, Step};
+use crate::store::{HubNames, Store};
+use crate::token::{Address, NONCE_LEN, Purpose, Route};
+
+/// What the host lends for one callback: the time, randomness, and what the worker threads share.
+pub struct Moment<'a> {
+    /// Now.
+    pub now: Millis,
+    /// Fresh random bytes; `None` when there are none, and then nothing is sealed.
+    pub nonce: &'a mut dyn FnMut() -> Option<[u8; NONCE_LEN]>,
+    /// Shared data.
+    pub store: &'a dyn Store,
+}
+
+/// What to do with a chunk of the answer's body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// Let it pass.
+    Pass,
+    /// Keep it until more has come.
+    Hold,
+    /// It is all there: give it to [`Stream::on_negotiate_answer`].
+    Complete,
+}
+
+/// The state of one exchange.
+pub struct Stream {
+    settings: Rc<Settings>,
+    hubs: Rc<RefCell<HubNames>>,
+    state: State,
+    counts: Vec<Count>,
+}
+
+enum State {
+    /// Nothing of SignalR's, or nothing left to do.
+    Idle,
+    /// The request went upstream.
+    Asked(Box<Asked>),
+    /// A negotiate was answered and its body is still to come.
+    Negotiated(Box<Negotiated>),
+}
+
+struct Asked {
+    exchange: Exchange,
+    decision: Decision,
+    https: bool,
+    /// The WebSocket came without a key, so its answer must go without the proof.
+    supplied_key: bool,
+}
+
+struct Negotiated {
+    hub: Vec<u8>,
+    /// Where the connection lives; `None` when ids are to be left alone.
+    seal_for: Option<Address>,
+}
+
+impl Stream {
+    /// The state before any callback. `hubs` is shared by the streams of a worker thread.
+    pub fn new(settings: Rc<Settings>, hubs: Rc<RefCell<HubNames>>) -> Self {
+        Self { settings, hubs, state: State::Idle, counts: Vec::new() }
+    }
+
+    /// Whether the request's whole head is worth reading. Asked of every request, SignalR's or not.
+    pub fn concerns(&self, target: &[u8], upgrade: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+        signalr::may_concern(target, &self.settings)
+            || upgrade().is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+    }
+
+    /// Decides where the request goes. The caller has taken off any pin that the client sent.
+    pub fn on_request(&mut self, head: &Head, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
+        let Some(exchange) = signalr::classify(head, &self.settings) else { return Vec::new() };
+        let decision = affinity::decide(&self.settings, &exchange, head, moment.now.seconds());
+        self.count_told(&exchange, &decision, moment.store);
+        let mut ops = Vec::new();
+        if let (Some(range), Some(target)) = (&decision.strip, head.get(":path")) {
+            let kept = [target.get(..range.start).unwrap_or_default(), target.get(range.end..).unwrap_or_default()];
+            ops.push(HeaderOp::Set(Cow::Borrowed(":path"), kept.concat()));
+        }
+        if let Some(pinned) = &decision.pinned {
+            ops.push(route::pin(&self.settings.pin, &pinned.address));
+        }
+        if matches!(exchange.step, Step::Negotiate(_)) {
+            ops.push(route::ask_for_plain_answer());
+        }
+        let key = match exchange.step {
+            Step::WebSocket => self.websocket_key(head, moment),
+            _ => None,
+        };
+        let supplied_key = key.is_some();
+        ops.extend(key);
+        let https = route::is_https(head);
+        self.state = State::Asked(Box::new(Asked { exchange, decision, https, supplied_key }));
+        ops
+    }
+
+    /// Whether [`Stream::on_response`] has anything to do.
+    pub fn awaits_response(&self) -> bool {
+        matches!(self.state, State::Asked(_))
+    }
+
+    /// Learns where Envoy sent the request (`upstream`, absent when Envoy answered itself) and what came back.
+    pub fn on_response(&mut self, head: &Head, upstream: Option<&[u8]>, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
+        let State::Asked(asked) = std::mem::replace(&mut self.state, State::Idle) else { return Vec::new() };
+        let Asked { exchange, decision, https, supplied_key } = *asked;
+        let upstream = upstream.and_then(Address::new);
+        self.count_steered(&exchange, &decision, upstream.as_ref(), moment.store);
+        let mut ops: Vec<_> = supplied_key.then(route::drop_websocket_accept).into_iter().collect();
+        let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
+        let content_type = head.get("content-type").unwrap_or_default();
+        let negotiated = status == 200 && content_type.to_ascii_lowercase().starts_with(b"application/json");
+        if let Step::Negotiate(version) = exchange.step {
+            let seal_for = upstream.clone().filter(|_| affinity::issues_token(&self.settings, version));
+            match expects_answer(status, negotiated, head) {
+                Ok(()) => {
+                    // The body grows, and its length is not known before it has come.
+                    ops.extend(seal_for.as_ref().map(|_| HeaderOp::Remove(Cow::Borrowed("content-length"))));
+                    self.state = State::Negotiated(Box::new(Negotiated { hub: exchange.hub.clone(), seal_for }));
+                }
+                Err(result) => self.count_negotiation(&exchange.hub, result, moment.store),
+            }
+        }
+        let answered = Answered { status, negotiated, upstream, https, now: moment.now.seconds() };
+        ops.extend(affinity::issue(&self.settings, &exchange, decision, &answered, moment.nonce));
+        ops
+    }
+
+    /// Whether the answer's body must be kept back; `buffered` is all of it that has come so far, in bytes.
+    pub fn on_response_chunk(&mut self, buffered: usize, end_of_stream: bool, store: &dyn Store) -> Chunk {
+        let State::Negotiated(negotiated) = &self.state else { return Chunk::Pass };
+        if buffered > MAX_ANSWER {
+            let hub = negotiated.hub.clone();
+            self.state = State::Idle;
+            self.count_negotiation(&hub, Negotiation::TooLarge, store);
+            return Chunk::Pass;
+        }
+        if end_of_stream { Chunk::Complete } else { Chunk::Hold }
+    }
+
+    /// Puts the sealed route into a negotiate's answer; `None` leaves the answer as it is.
+    pub fn on_negotiate_answer(&mut self, body: &[u8], moment: &mut Moment<'_>) -> Option<Vec<u8>> {
+        let State::Negotiated(negotiated) = std::mem::replace(&mut self.state, State::Idle) else { return None };
+        let Negotiated { hub, seal_for } = *negotiated;
+        let answer = Answer::read(body);
+        if matches!(answer, Answer::Id(_) | Answer::OddId) {
+            self.hubs.borrow_mut().learn(HubLabel::learned(&hub).as_str(), moment.store);
+        }
+        let (result, replacement) = match &answer {
+            Answer::Id(issued) => {
+                let sealed = seal_for.and_then(|address| self.seal(&issued.id, address, moment));
+                match sealed.and_then(|sealed| issued.splice(body, &sealed)) {
+                    Some(replacement) => (Negotiation::Sealed, Some(replacement)),
+                    None => (Negotiation::Unsealed, None),
+                }
+            }
+            Answer::OddId => (Negotiation::Unsealed, None),
+            Answer::Redirect => (Negotiation::Redirect, None),
+            Answer::Error => (Negotiation::Error, None),
+            Answer::Unknown => (Negotiation::Unrecognised, None),
+        };
+        self.count_negotiation(&hub, result, moment.store);
+        replacement
+    }
+
+    /// The exchange is over. Safe to call more than once.
+    pub fn finish(&mut self, store: &dyn Store) {
+        if let State::Negotiated(negotiated) = std::mem::replace(&mut self.state, State::Idle) {
+            self.count_negotiation(&negotiated.hub, Negotiation::Incomplete, store);
+        }
+    }
+
+    /// What was counted since the last call.
+    pub fn take_counts(&mut self) -> Vec<Count> {
+        std::mem::take(&mut self.counts)
+    }
+
+    fn seal(&mut self, id: &[u8], address: Address, moment: &mut Moment<'_>) -> Option<String> {
+        let route = Route::new(address, moment.now.seconds(), self.settings.connection_token.ttl);
+        let Some(nonce) = (moment.nonce)() else {
+            self.counts.push(Count::InternalError(InternalError::Random));
+            return None;
+        };
+        self.settings.ring.seal(Purpose::ConnectionToken, id, &route, nonce)
+    }
+
+    fn websocket_key(&mut self, head: &Head, moment: &mut Moment<'_>) -> Option<HeaderOp> {
+        if head.get("sec-websocket-key").is_some() {
+            return None;
+        }
+        let random = (moment.nonce)()?;
+        random.first_chunk().map(|key| route::websocket_key(*key))
+    }
+
+    fn label(&self, hub: &[u8], store: &dyn Store) -> HubLabel {
+        HubLabel::of(hub, &self.settings, &mut self.hubs.borrow_mut(), store)
+    }
+
+    fn count_told(&mut self, exchange: &Exchange, decision: &Decision, store: &dyn Store) {
+        if decision.told.is_empty() {
+            return;
+        }
+        let hub = self.label(&exchange.hub, store);
+        for (source, outcome) in &decision.told {
+            // Other applications have ids in their queries too, also with dots: only a known hub's are told.
+            let ours = match outcome {
+                Outcome::Absent | Outcome::Refused(crate::token::Refusal::Forged) => hub.is_known(),
+                _ => true,
+            };
+            if ours {
+                self.counts.push(Count::Affinity { hub: hub.clone(), source: *source, outcome: *outcome });
+            }
+        }
+    }
+
+    fn count_steered(&mut self, exchange: &Exchange, decision: &Decision, upstream: Option<&Address>, store: &dyn Store) {
+        let (Some(pinned), Some(upstream)) = (&decision.pinned, upstream) else { return };
+        let outcome = if pinned.address == *upstream { Outcome::Routed } else { Outcome::HostGone };
+        let hub = self.label(&exchange.hub, store);
+        self.counts.push(Count::Affinity { hub, source: pinned.source, outcome });
+    }
+
+    fn count_negotiation(&mut self, hub: &[u8], result: Negotiation, store: &dyn Store) {
+        let hub = self.label(hub, store);
+        self.counts.push(Count::Negotiation { hub, result });
+    }
+}
+
+/// Whether the body of a negotiate's answer is worth reading, or else how the negotiate ended.
+fn expects_answer(status: u16, negotiated: bool, head: &Head) -> Result<(), Negotiation> {
+    if status != 200 {
+        return Err(Negotiation::Failed);
+    }
+    if !negotiated {
+        return Err(Negotiation::Unrecognised);
+    }
+    if head.get("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Negotiation::Encoded);
+    }
+    let length = head.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_ANSWER) { Err(Negotiation::TooLarge) } else { Ok(()) }
+}
+
