@@ -1,1 +1,32 @@
 //! Real Envoy, real ASP.NET Core hubs and clients that others wrote, for the demo and the tests.
+//!
+//! A test starts hubs ([`hub`]), an Envoy in front of them ([`envoy`]), and runs clients through it
+//! ([`clients`]). What they need is fetched once into a cache ([`tools`]). Everything started ends
+//! when its value is dropped, and also when this process is killed ([`process`]).
+//!
+//! It is a crate of its own so that `cargo xtask demo` and the tests share it, and so that nothing
+//! of it can get into the filter.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the list is for the core of the filter; here the clock and the environment are read"
+)]
+
+pub mod http;
+pub mod process;
+pub mod tools;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the repository.
+pub fn workspace() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().unwrap_or(root)
+}
+
+/// Where cargo builds, and so where this crate may leave what can be made again.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => workspace().join(directory),
+        None => workspace().join("target"),
+    }
+}

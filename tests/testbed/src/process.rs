@@ -1,0 +1,327 @@
+//! Child processes that never outlive their purpose.
+//!
+//! A [`Process`] is ended by its own pid when it is dropped. Should this process die before it can
+//! do so, the kernel kills the child (`PR_SET_PDEATHSIG`). The kernel ties that to the *thread*
+//! that started the child, and the threads of a test end with the test, so one thread that lives
+//! as long as the process starts all children.
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getppid};
+
+/// How long a child may take to obey SIGTERM before it is killed.
+const GRACE: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A child process whose output goes to a log file.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Where the standard output of a child goes; standard error always goes to the log.
+enum Output {
+    Logged,
+    To(File),
+}
+
+impl Process {
+    /// Starts `command`. `name` is what errors and the log file call it.
+    pub fn spawn(name: &str, command: Command) -> Result<Self> {
+        Self::start(name, command, Output::Logged)
+    }
+
+    fn start(name: &str, mut command: Command, output: Output) -> Result<Self> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let log = run_dir()?.join(format!("{serial:03}-{name}.log"));
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        match output {
+            Output::Logged => command.stdout(file.try_clone()?),
+            Output::To(output) => command.stdout(output),
+        };
+        command.stdin(Stdio::null()).stderr(file);
+        let child = spawn_tied(command).with_context(|| format!("cannot start {name}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The file that holds what the process printed.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// What the process has printed up to now.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits until `ready` says so. Fails at once when the process ends before.
+    pub fn wait_ready(&mut self, timeout: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let what = format!("{} to be ready", self.name);
+        let (log, child) = (&self.log, &mut self.child);
+        let mut ended = None;
+        let waited = wait_until(timeout, &what, || {
+            ended = child.try_wait().ok().flatten();
+            ended.is_some() || ready()
+        });
+        if let Some(status) = ended {
+            bail!("{} ended with {status}; {}", self.name, tail(log));
+        }
+        waited.with_context(|| tail(log))
+    }
+
+    /// Kills the process at once, as a crash would.
+    pub fn kill(&mut self) {
+        // It may have ended already: then there is nothing left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the process to end, and kills it if it does not.
+    pub fn stop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or_default());
+        let obeyed = kill(pid, Signal::SIGTERM).is_ok()
+            && wait_until(GRACE, "the end", || {
+                !matches!(self.child.try_wait(), Ok(None))
+            })
+            .is_ok();
+        if !obeyed {
+            self.kill();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Runs `command` to its end, tied to this process as a [`Process`] is, and kills it after
+/// `timeout`. Returns its standard output; an error holds the end of its standard error.
+pub fn run(name: &str, command: Command, timeout: Duration) -> Result<Vec<u8>> {
+    let output = tempfile::tempfile_in(run_dir()?)?;
+    let mut reader = output.try_clone()?;
+    finish(Process::start(name, command, Output::To(output))?, timeout)?;
+    let mut bytes = Vec::new();
+    reader.rewind()?;
+    reader.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Like [`run`] for a program that tells its errors on standard output.
+pub fn run_telling_all(name: &str, command: Command, timeout: Duration) -> Result<()> {
+    finish(Process::spawn(name, command)?, timeout)
+}
+
+fn finish(mut process: Process, timeout: Duration) -> Result<()> {
+    let mut ended = None;
+    let waited = wait_until(timeout, &format!("{} to end", process.name), || {
+        ended = process.child.try_wait().ok().flatten();
+        ended.is_some()
+    });
+    match ended {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!(
+            "{} ended with {status}; {}",
+            process.name,
+            tail(&process.log)
+        ),
+        None => {
+            process.kill();
+            waited.with_context(|| tail(&process.log))
+        }
+    }
+}
+
+/// Asks `ready` again and again until it says yes or the time is over; the error names `what`.
+pub fn wait_until(timeout: Duration, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if ready() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {} s in vain for {what}", timeout.as_secs_f32());
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// A TCP port of 127.0.0.1 that nobody listens on, and that this process was not given before.
+///
+/// Not taken from the kernel's own choice: between here and the start of the server, one of the
+/// many outgoing connections of a test could be given the same number. These lie below its range.
+pub fn free_port() -> Result<u16> {
+    const RANGE: std::ops::Range<u32> = 16_000..32_000;
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Other processes of this crate run beside this one, so each starts its search elsewhere.
+    let start = std::process::id().wrapping_mul(97);
+    for step in 0..RANGE.len() as u32 {
+        let offset = start.wrapping_add(step) % RANGE.len() as u32;
+        let port = u16::try_from(RANGE.start + offset)?;
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
+            return Ok(port);
+        }
+    }
+    bail!("no free port between {} and {}", RANGE.start, RANGE.end)
+}
+
+/// The folder that holds the logs of this process's children. It outlives the process, so that a
+/// failed test can be read; those of earlier processes go after an hour.
+pub fn run_dir() -> Result<&'static Path> {
+    static DIRECTORY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let made = DIRECTORY.get_or_init(|| {
+        let runs = crate::target_dir().join("testbed");
+        forget_old_runs(&runs);
+        let own = runs.join(std::process::id().to_string());
+        fs::create_dir_all(&own)
+            .map(|()| own)
+            .map_err(|error| format!("cannot write {}: {error}", runs.display()))
+    });
+    made.as_deref()
+        .map_err(|error| anyhow::anyhow!(error.clone()))
+}
+
+fn forget_old_runs(runs: &Path) {
+    let old = |entry: &fs::DirEntry| -> Option<bool> {
+        let age = SystemTime::now()
+            .duration_since(entry.metadata().ok()?.modified().ok()?)
+            .ok()?;
+        let alive = Path::new("/proc").join(entry.file_name()).exists();
+        Some(age > Duration::from_secs(3_600) && !alive)
+    };
+    for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
+        if old(&entry) == Some(true) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The last lines of a log, for an error.
+fn tail(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines
+        .get(lines.len().saturating_sub(15)..)
+        .unwrap_or_default()
+        .join("\n    ");
+    format!("the end of {}:\n    {last}", log.display())
+}
+
+/// Starts a child on the thread that never ends, tied to this process's life.
+fn spawn_tied(mut command: Command) -> io::Result<Child> {
+    type Order = (Command, mpsc::Sender<io::Result<Child>>);
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
+    let this = nix::unistd::getpid();
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are,
+    // and nothing here allocates.
+    unsafe {
+        command.pre_exec(move || {
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // The parent may have died before the line above took effect.
+            if getppid() != this {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Ok(())
+        });
+    }
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, reply) in inbox {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(orders)
+    });
+    let (reply, answer) = mpsc::channel();
+    let gone = |_| io::Error::other("the thread that starts processes has ended");
+    let orders = spawner
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    orders.send((command, reply)).map_err(|_| gone(()))?;
+    answer.recv().map_err(|_| gone(()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_given_once() {
+        let ports: BTreeSet<u16> = (0..50).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 50);
+    }
+
+    #[test]
+    fn a_child_ends_with_its_value_and_not_with_the_thread_that_asked_for_it() {
+        let asked = thread::spawn(|| {
+            let mut command = Command::new("sleep");
+            command.arg("60");
+            Process::spawn("sleep", command).unwrap()
+        });
+        let mut process = asked.join().unwrap();
+        thread::sleep(Duration::from_millis(100));
+        assert!(process.ended().unwrap().is_none());
+        let proc = PathBuf::from(format!("/proc/{}", process.pid()));
+        drop(process);
+        assert!(!proc.exists());
+    }
+
+    #[test]
+    fn an_early_end_is_told_with_the_log() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out of cheese; exit 3"]);
+        let mut process = Process::spawn("sh", command).unwrap();
+        let error = process
+            .wait_ready(Duration::from_secs(5), || false)
+            .unwrap_err();
+        let told = format!("{error:#}");
+        assert!(
+            told.contains("out of cheese") && told.contains("exit status: 3"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_was_awaited_in_vain_is_named() {
+        let error = wait_until(Duration::from_millis(30), "a miracle", || false).unwrap_err();
+        assert!(error.to_string().contains("a miracle"));
+    }
+}
