@@ -11,7 +11,9 @@
     reason = "the list is for the core of the filter; here the clock and the environment are read"
 )]
 
+pub mod envoy;
 pub mod http;
+pub mod hub;
 pub mod process;
 pub mod tools;
 

@@ -1,0 +1,239 @@
+//! Envoy with the filter in it.
+//!
+//! It boots `envoy/envoy.yaml`, the file that users are given, changed only where a test must:
+//! ports, the module, the filter's settings, the addresses of the hubs ([`bootstrap`]).
+mod bootstrap;
+mod metrics;
+mod module;
+
+pub use bootstrap::{HealthStatus, Patch};
+pub use module::module;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::process::{Process, free_port, run_dir, wait_until};
+use crate::tools::{self, EnvoyVersion};
+use crate::{http, workspace};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the filter chain holds.
+#[derive(Clone, Debug)]
+pub enum Filter {
+    /// The filter with these settings.
+    With(Value),
+    /// Neither the filter nor the session filter that steers for it: Envoy as it comes.
+    Absent,
+}
+
+/// Where the addresses of the hubs come from.
+#[derive(Clone, Debug)]
+pub enum Hosts {
+    /// They stay as they are.
+    Fixed(Vec<String>),
+    /// [`Envoy::set_endpoints`] changes them later.
+    Changing(Vec<(String, HealthStatus)>),
+}
+
+/// How Envoy is set up.
+pub struct EnvoyOptions {
+    /// The release.
+    pub version: EnvoyVersion,
+    /// The filter.
+    pub filter: Filter,
+    /// The hubs behind it.
+    pub hosts: Hosts,
+    /// The number of worker threads.
+    pub concurrency: u32,
+    /// Envoy's log level, such as `info` or `warning,wasm:debug`.
+    pub log_level: String,
+    /// Variables for its environment.
+    pub environment: Vec<(String, String)>,
+    /// What else to change in the bootstrap, after everything above.
+    pub patch: Option<Patch>,
+}
+
+impl Default for EnvoyOptions {
+    fn default() -> Self {
+        Self {
+            version: EnvoyVersion::Newest,
+            filter: Filter::With(Value::Object(serde_json::Map::new())),
+            hosts: Hosts::Fixed(Vec::new()),
+            concurrency: 4,
+            log_level: "warning,wasm:info".into(),
+            environment: Vec::new(),
+            patch: None,
+        }
+    }
+}
+
+/// A running Envoy. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    port: u16,
+    admin: u16,
+    endpoints: Option<PathBuf>,
+    process: Process,
+}
+
+impl Envoy {
+    /// Starts Envoy and waits until it serves.
+    pub fn start(options: &EnvoyOptions) -> Result<Self> {
+        let mut envoy = Self::launch(options)?;
+        let ready = format!("{}/ready", envoy.admin());
+        let live = || http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
+        envoy.process.wait_ready(READY_TIMEOUT, live)?;
+        Ok(envoy)
+    }
+
+    /// Starts an Envoy that is to refuse its configuration, and returns what it said.
+    pub fn refuses(options: &EnvoyOptions) -> Result<String> {
+        let mut envoy = Self::launch(options)?;
+        let ready = format!("{}/ready", envoy.admin());
+        let mut ended = None;
+        let mut live = false;
+        wait_until(READY_TIMEOUT, "Envoy to refuse its configuration", || {
+            ended = envoy.process.ended().ok().flatten();
+            live =
+                ended.is_none() && http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
+            ended.is_some() || live
+        })?;
+        ensure!(!live, "Envoy took the configuration that it was to refuse");
+        Ok(envoy.log())
+    }
+
+    /// The base URL for clients, addressed by IP.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The same by name, for clients that keep cookies only for names.
+    pub fn url_by_name(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
+    /// The base URL of the admin interface.
+    pub fn admin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin)
+    }
+
+    /// The process id of Envoy.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What Envoy has logged up to now, the access log too.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// How Envoy ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        self.process.ended()
+    }
+
+    /// All statistics as lines `name: value`.
+    pub fn stats(&self) -> Result<String> {
+        self.ask("/stats")
+    }
+
+    /// All statistics as Prometheus gets them.
+    pub fn prometheus(&self) -> Result<String> {
+        self.ask("/stats/prometheus")
+    }
+
+    /// The value of one counter or gauge of [`Self::stats`]; one that is not there counts as zero.
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let stats = self.stats()?;
+        let value = stats
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.map_or(Ok(0), |value| {
+            value
+                .parse()
+                .with_context(|| format!("{name} is {value}, no number"))
+        })
+    }
+
+    /// The sum of all Prometheus series with this name whose labels include `labels`.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+        Ok(metrics::sum(&self.prometheus()?, name, labels))
+    }
+
+    /// Gives Envoy other hubs. Only with [`Hosts::Changing`]; Envoy takes a moment to see it.
+    pub fn set_endpoints(&self, hosts: &[(String, HealthStatus)]) -> Result<()> {
+        let file = self
+            .endpoints
+            .as_ref()
+            .context("the hosts of this Envoy are fixed")?;
+        bootstrap::write_endpoints(file, hosts)
+    }
+
+    fn launch(options: &EnvoyOptions) -> Result<Self> {
+        let (port, admin) = (free_port()?, free_port()?);
+        let module = match options.filter {
+            Filter::With(_) => Some(module()?),
+            Filter::Absent => None,
+        };
+        let folder = run_dir()?.join(format!("envoy-{port}"));
+        fs::create_dir_all(&folder)?;
+        let text = fs::read_to_string(workspace().join("envoy/envoy.yaml"))
+            .context("cannot read envoy/envoy.yaml")?;
+        let places = bootstrap::Places {
+            port,
+            admin,
+            module,
+            folder: folder.clone(),
+        };
+        let bootstrap = bootstrap::patched(&text, options, &places)?;
+        let file = folder.join("bootstrap.json");
+        fs::write(&file, serde_json::to_vec_pretty(&bootstrap)?)?;
+        let mut command = Command::new(tools::envoy(options.version)?);
+        command
+            .arg("--config-path")
+            .arg(&file)
+            .args(["--concurrency", &options.concurrency.to_string()])
+            .args(["--log-level", level(&options.log_level)?])
+            // Several Envoys on one machine would else share memory.
+            .arg("--disable-hot-restart")
+            .envs(
+                options
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            );
+        if let Some((_, components)) = options.log_level.split_once(',') {
+            command.args(["--component-log-level", components]);
+        }
+        let process = Process::spawn("envoy", command)?;
+        let endpoints = matches!(options.hosts, Hosts::Changing(_)).then(|| places.endpoints());
+        Ok(Self {
+            port,
+            admin,
+            endpoints,
+            process,
+        })
+    }
+
+    fn ask(&self, path: &str) -> Result<String> {
+        let (status, body) = http::get(&format!("{}{path}", self.admin()))?;
+        ensure!(status == 200, "Envoy answered {path} with {status}: {body}");
+        Ok(body)
+    }
+}
+
+/// The part of a log level that is for all of Envoy.
+fn level(levels: &str) -> Result<&str> {
+    match levels.split(',').next() {
+        Some(level) if !level.is_empty() && !level.contains(':') => Ok(level),
+        _ => bail!(
+            "a log level starts with one for all of Envoy, as in `warning,wasm:debug`: {levels}"
+        ),
+    }
+}

@@ -1,0 +1,305 @@
+//! Changing the bootstrap that users are given into one for a test.
+//!
+//! Everything is found by name or type, nothing by position, so that the file can be rearranged.
+//! What a change looks for and does not find is an error: a test would else run something else
+//! than it says.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{EnvoyOptions, Filter, Hosts};
+
+/// A further change to the bootstrap.
+pub type Patch = Box<dyn Fn(&mut Value) + Send + Sync>;
+
+/// What the endpoint discovery service says of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthStatus {
+    /// It serves.
+    Healthy,
+    /// It serves, but not well.
+    Degraded,
+    /// It is going away and keeps what it has.
+    Draining,
+    /// It does not serve.
+    Unhealthy,
+}
+
+impl HealthStatus {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "HEALTHY",
+            Self::Degraded => "DEGRADED",
+            Self::Draining => "DRAINING",
+            Self::Unhealthy => "UNHEALTHY",
+        }
+    }
+}
+
+/// What this Envoy got on this machine.
+pub(super) struct Places {
+    pub(super) port: u16,
+    pub(super) admin: u16,
+    pub(super) module: Option<PathBuf>,
+    pub(super) folder: PathBuf,
+}
+
+impl Places {
+    /// The file that holds changing endpoints.
+    pub(super) fn endpoints(&self) -> PathBuf {
+        self.folder.join("endpoints/hubs.json")
+    }
+}
+
+/// The bootstrap in `text`, changed as `options` say.
+pub(super) fn patched(text: &str, options: &EnvoyOptions, places: &Places) -> Result<Value> {
+    let mut bootstrap: Value = serde_yaml_ng::from_str(text).context("envoy.yaml is no YAML")?;
+    let listener = named(&mut bootstrap, "/static_resources/listeners", "signalr")?;
+    listener["address"] = socket_address("127.0.0.1", places.port);
+    bootstrap["admin"]["address"] = socket_address("127.0.0.1", places.admin);
+    set_hosts(
+        named(&mut bootstrap, "/static_resources/clusters", "hubs")?,
+        &options.hosts,
+        places,
+    )?;
+    let chains = for_each_filter_chain(&mut bootstrap, &mut |filters| match &options.filter {
+        Filter::With(settings) => configure(filters, settings, places),
+        Filter::Absent => {
+            filters
+                .retain(|filter| !is_type(filter, "Wasm") && !is_type(filter, "StatefulSession"));
+            Ok(())
+        }
+    })?;
+    ensure!(chains > 0, "envoy.yaml has no `http_filters`");
+    if let Some(patch) = &options.patch {
+        patch(&mut bootstrap);
+    }
+    Ok(bootstrap)
+}
+
+/// Writes endpoints where Envoy watches for them. It sees a file only when one is moved there.
+pub(super) fn write_endpoints(file: &Path, hosts: &[(String, HealthStatus)]) -> Result<()> {
+    let endpoints = hosts
+        .iter()
+        .map(|(address, health)| endpoint(address, Some(*health)));
+    let assignment = json!({
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": "hubs",
+        "endpoints": [{ "lb_endpoints": endpoints.collect::<Result<Vec<_>>>()? }],
+    });
+    let folder = file.parent().context("a file has a folder")?;
+    fs::create_dir_all(folder)?;
+    let fresh = folder.with_extension("next");
+    fs::write(
+        &fresh,
+        serde_json::to_vec(&json!({ "resources": [assignment] }))?,
+    )?;
+    Ok(fs::rename(fresh, file)?)
+}
+
+fn set_hosts(cluster: &mut Value, hosts: &Hosts, places: &Places) -> Result<()> {
+    match hosts {
+        Hosts::Fixed(addresses) => {
+            let endpoints = addresses
+                .iter()
+                .map(|address| endpoint(address, None))
+                .collect::<Result<Vec<_>>>()?;
+            cluster["type"] = "STATIC".into();
+            cluster["load_assignment"] =
+                json!({ "cluster_name": "hubs", "endpoints": [{ "lb_endpoints": endpoints }] });
+        }
+        Hosts::Changing(first) => {
+            let file = places.endpoints();
+            write_endpoints(&file, first)?;
+            cluster["type"] = "EDS".into();
+            cluster["eds_cluster_config"] = json!({ "eds_config": {
+                "resource_api_version": "V3",
+                "path_config_source": { "path": file, "watched_directory": { "path": file.parent() } },
+            }});
+            cluster
+                .as_object_mut()
+                .context("a cluster is a map")?
+                .remove("load_assignment");
+        }
+    }
+    Ok(())
+}
+
+fn configure(filters: &mut [Value], settings: &Value, places: &Places) -> Result<()> {
+    let filter = filters
+        .iter_mut()
+        .find(|filter| is_type(filter, "Wasm"))
+        .context("envoy.yaml has no wasm filter")?;
+    let config = &mut filter["typed_config"]["config"];
+    config["vm_config"]["code"] = json!({ "local": { "filename": places.module } });
+    config["configuration"] =
+        json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": settings });
+    Ok(())
+}
+
+/// Calls `change` with each list of HTTP filters, and returns how many there were.
+fn for_each_filter_chain(
+    value: &mut Value,
+    change: &mut impl FnMut(&mut Vec<Value>) -> Result<()>,
+) -> Result<usize> {
+    let mut count = 0;
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::Array(filters) if name == "http_filters" => {
+                        change(filters)?;
+                        count += 1;
+                    }
+                    other => count += for_each_filter_chain(other, change)?,
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                count += for_each_filter_chain(item, change)?;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    Ok(count)
+}
+
+fn is_type(filter: &Value, message: &str) -> bool {
+    let name = filter["typed_config"]["@type"].as_str().unwrap_or_default();
+    name.rsplit('.').next() == Some(message)
+}
+
+/// The element of the list at `pointer` that has this name.
+fn named<'a>(bootstrap: &'a mut Value, pointer: &str, name: &str) -> Result<&'a mut Value> {
+    let list = bootstrap.pointer_mut(pointer).and_then(Value::as_array_mut);
+    let found = list.and_then(|list| list.iter_mut().find(|element| element["name"] == name));
+    found.with_context(|| format!("envoy.yaml has no `{name}` in {pointer}"))
+}
+
+fn endpoint(address: &str, health: Option<HealthStatus>) -> Result<Value> {
+    let (host, port) = address
+        .rsplit_once(':')
+        .with_context(|| format!("no port: {address}"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut endpoint = json!({ "endpoint": { "address": socket_address(host, port.parse()?) } });
+    if let Some(health) = health {
+        endpoint["health_status"] = health.name().into();
+    }
+    Ok(endpoint)
+}
+
+fn socket_address(host: &str, port: u16) -> Value {
+    json!({ "socket_address": { "address": host, "port_value": port } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace;
+
+    fn bootstrap(options: &EnvoyOptions) -> Value {
+        let text = fs::read_to_string(workspace().join("envoy/envoy.yaml")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places {
+            port: 1,
+            admin: 2,
+            module: Some("/m.wasm".into()),
+            folder: folder.path().into(),
+        };
+        patched(&text, options, &places).unwrap()
+    }
+
+    fn types(bootstrap: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        for_each_filter_chain(&mut bootstrap.clone(), &mut |filters| {
+            let name =
+                |filter: &Value| filter["typed_config"]["@type"].as_str().unwrap().to_owned();
+            found.extend(filters.iter().map(name));
+            Ok(())
+        })
+        .unwrap();
+        found
+            .iter()
+            .map(|name| name.rsplit('.').next().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn ports_module_settings_and_hosts_are_put_in() {
+        let patched = bootstrap(&EnvoyOptions {
+            filter: Filter::With(json!({ "explain": true })),
+            hosts: Hosts::Fixed(vec!["127.0.0.1:7".into(), "[::1]:8".into()]),
+            ..EnvoyOptions::default()
+        });
+        let text = patched.to_string();
+        for (name, expected) in [
+            (
+                "listener",
+                r#""socket_address":{"address":"127.0.0.1","port_value":1}"#,
+            ),
+            (
+                "admin",
+                r#""socket_address":{"address":"127.0.0.1","port_value":2}"#,
+            ),
+            ("module", r#""local":{"filename":"/m.wasm"}"#),
+            ("settings", r#""value":{"explain":true}"#),
+            (
+                "host",
+                r#""socket_address":{"address":"127.0.0.1","port_value":7}"#,
+            ),
+            (
+                "IPv6 host",
+                r#""socket_address":{"address":"::1","port_value":8}"#,
+            ),
+        ] {
+            assert!(text.contains(expected), "{name}: {text}");
+        }
+        assert_eq!(types(&patched), ["Wasm", "StatefulSession", "Router"]);
+    }
+
+    #[test]
+    fn without_the_filter_nothing_steers() {
+        let patched = bootstrap(&EnvoyOptions {
+            filter: Filter::Absent,
+            ..EnvoyOptions::default()
+        });
+        assert_eq!(types(&patched), ["Router"]);
+    }
+
+    #[test]
+    fn changing_hosts_are_watched_for() {
+        let patched = bootstrap(&EnvoyOptions {
+            hosts: Hosts::Changing(Vec::new()),
+            ..EnvoyOptions::default()
+        });
+        let mut patched = patched;
+        let cluster = named(&mut patched, "/static_resources/clusters", "hubs").unwrap();
+        assert_eq!(cluster["type"], "EDS");
+        assert!(cluster.get("load_assignment").is_none());
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let places = Places {
+            port: 1,
+            admin: 2,
+            module: None,
+            folder: PathBuf::new(),
+        };
+        let error = patched(
+            "static_resources: { listeners: [] }",
+            &EnvoyOptions::default(),
+            &places,
+        )
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`signalr` in /static_resources/listeners"),
+            "{error}"
+        );
+    }
+}

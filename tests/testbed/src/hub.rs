@@ -1,0 +1,179 @@
+//! The pods: ASP.NET Core hubs, several of them on this machine.
+//!
+//! Each runs `examples/chat` as a process of its own, so that they know nothing of each other's
+//! connections, as pods do not. The application names itself in each answer (`x-pod`) and keeps a
+//! log of the requests that reached its hubs, so that a test sees what a gateway sent on.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::process::{Process, free_port, run_dir};
+use crate::{http, tools, workspace};
+
+/// How a pod is set up.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// Its name, which it puts into the header `x-pod` of every answer.
+    pub pod: String,
+    /// Its port; a free one if none is given.
+    pub port: Option<u16>,
+    /// The paths that its hubs are served at.
+    pub hubs: Vec<String>,
+    /// What comes before all paths, such as `/app`.
+    pub path_base: Option<String>,
+    /// The base URLs of the other pods, to which it passes messages on.
+    pub peers: Vec<String>,
+    /// The sites whose pages may call it.
+    pub cors_origins: Vec<String>,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            pod: "hub-1".into(),
+            port: None,
+            hubs: vec!["/chat".into(), "/notifications".into()],
+            path_base: None,
+            peers: Vec::new(),
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+/// A request that reached a hub.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HubRequest {
+    /// The method, such as `GET`.
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The query with its question mark, or nothing.
+    pub query: String,
+    /// The values of each header, by its name in lower case.
+    pub headers: BTreeMap<String, Vec<String>>,
+}
+
+/// A running pod. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Hub {
+    pod: String,
+    port: u16,
+    path_base: String,
+    requests: PathBuf,
+    process: Process,
+}
+
+/// Three pods, which pass each other's messages on.
+pub fn three_hubs() -> Result<Vec<Hub>> {
+    let ports = [free_port()?, free_port()?, free_port()?];
+    let options = (1..).zip(ports).map(|(number, port)| {
+        let others = ports.iter().filter(|other| **other != port);
+        HubOptions {
+            pod: format!("hub-{number}"),
+            port: Some(port),
+            peers: others
+                .map(|other| format!("http://127.0.0.1:{other}"))
+                .collect(),
+            ..HubOptions::default()
+        }
+    });
+    Hub::start_all(&options.collect::<Vec<_>>())
+}
+
+impl Hub {
+    /// Starts a pod and waits until it serves.
+    pub fn start(options: &HubOptions) -> Result<Self> {
+        let mut hub = Self::launch(options)?;
+        hub.wait_ready()?;
+        Ok(hub)
+    }
+
+    /// Starts several at the same time, which is faster than one after the other.
+    pub fn start_all(options: &[HubOptions]) -> Result<Vec<Self>> {
+        let mut hubs = options
+            .iter()
+            .map(Self::launch)
+            .collect::<Result<Vec<_>>>()?;
+        hubs.iter_mut().try_for_each(Self::wait_ready)?;
+        Ok(hubs)
+    }
+
+    /// The address as Envoy wants it, `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The URL of the pod itself, past every gateway.
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.address(), self.path_base)
+    }
+
+    /// The pod's name.
+    pub fn pod(&self) -> &str {
+        &self.pod
+    }
+
+    /// The requests that have reached the hubs of this pod, in order.
+    pub fn requests(&self) -> Result<Vec<HubRequest>> {
+        let log = fs::read_to_string(&self.requests).unwrap_or_default();
+        // The last line may be in the making.
+        let complete = log.rfind('\n').map_or("", |end| &log[..end]);
+        let parse =
+            |line| serde_json::from_str(line).with_context(|| format!("not a request: {line}"));
+        complete.lines().map(parse).collect()
+    }
+
+    /// Kills the pod at once, as the loss of its node would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    fn launch(options: &HubOptions) -> Result<Self> {
+        let dotnet = tools::dotnet()?;
+        let program = dotnet.publish(&workspace().join("examples/chat"))?;
+        let script = tools::node_clients()?
+            .join("node_modules/@microsoft/signalr/dist/browser/signalr.min.js");
+        let port = options.port.map_or_else(free_port, Ok)?;
+        let requests = run_dir()?.join(format!("{}-{port}.requests", options.pod));
+        let mut command = dotnet.command();
+        command
+            .arg(program)
+            .env("ASPNETCORE_URLS", format!("http://127.0.0.1:{port}"))
+            .env("POD", &options.pod)
+            .env("PEERS", options.peers.join(","))
+            .env("HUBS", options.hubs.join(","))
+            .env(
+                "PATH_BASE",
+                options.path_base.as_deref().unwrap_or_default(),
+            )
+            .env("CORS_ORIGINS", options.cors_origins.join(","))
+            .env("SIGNALR_JS", script)
+            .env("REQUEST_LOG", &requests);
+        let process = Process::spawn(&options.pod, command)?;
+        let path_base = options.path_base.clone().unwrap_or_default();
+        Ok(Self {
+            pod: options.pod.clone(),
+            port,
+            path_base,
+            requests,
+            process,
+        })
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let health = format!("http://{}/healthz", self.address());
+        let serves = || http::get(&health).is_ok_and(|(status, _)| status == 200);
+        self.process.wait_ready(Duration::from_secs(30), serves)
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        // Asked politely, ASP.NET Core would wait five seconds for its clients to go.
+        self.process.kill();
+    }
+}
