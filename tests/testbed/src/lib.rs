@@ -11,6 +11,7 @@
     reason = "the list is for the core of the filter; here the clock and the environment are read"
 )]
 
+pub mod clients;
 pub mod envoy;
 pub mod http;
 pub mod hub;

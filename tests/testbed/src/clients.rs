@@ -1,0 +1,294 @@
+//! Clients that others wrote, driven by the small programs in `tests/clients`.
+//!
+//! Each connects so many times, asks the hub who it is, and reports every try: the pod that
+//! negotiated must be the pod that answers. They run as processes of their own, and one that hangs
+//! is ended.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde::{Deserialize, Serialize};
+
+use crate::{process, tools, workspace};
+
+/// How SignalR's messages travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Transport {
+    /// A WebSocket.
+    #[default]
+    WebSockets,
+    /// Server-sent events, with a request for each message to the hub.
+    ServerSentEvents,
+    /// A request for each message, either way.
+    LongPolling,
+}
+
+impl Transport {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::WebSockets, Self::ServerSentEvents, Self::LongPolling];
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// As text.
+    #[default]
+    Json,
+    /// As bytes.
+    MessagePack,
+}
+
+/// What a client does with cookies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cookies {
+    /// It keeps them and sends them, on all transports.
+    #[default]
+    Kept,
+    /// It never sends one, as many clients that are no browsers.
+    Refused,
+}
+
+/// Microsoft's JavaScript client, in Node.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeClient {
+    /// The base URL, such as [`crate::envoy::Envoy::url`].
+    pub url: String,
+    /// The path of the hub, and a query if there is one.
+    pub hub: String,
+    /// The only transport it may use.
+    pub transport: Transport,
+    /// The hub protocol.
+    pub protocol: Protocol,
+    /// What it does with cookies.
+    pub cookies: Cookies,
+    /// How many connections it makes.
+    pub connects: u32,
+    /// How many of them at the same time.
+    pub parallel: u32,
+    /// How long each connection stays open once it has proved itself.
+    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
+    pub hold: Duration,
+    /// WebSockets without negotiating first.
+    pub skip_negotiation: bool,
+    /// Asks for stateful reconnect.
+    pub stateful_reconnect: bool,
+    /// Headers of its own on all requests.
+    pub headers: BTreeMap<String, String>,
+    /// How long one try may take, holding aside.
+    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
+    pub try_timeout: Duration,
+}
+
+impl Default for NodeClient {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            hub: "/chat".into(),
+            transport: Transport::WebSockets,
+            protocol: Protocol::Json,
+            cookies: Cookies::Kept,
+            connects: 20,
+            parallel: 10,
+            hold: Duration::ZERO,
+            skip_negotiation: false,
+            stateful_reconnect: false,
+            headers: BTreeMap::new(),
+            try_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// pysignalr: WebSockets only, negotiate version 0, no cookies for a gateway addressed by IP.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PythonClient {
+    /// The base URL, such as [`crate::envoy::Envoy::url`].
+    pub url: String,
+    /// The path of the hub.
+    pub hub: String,
+    /// How many connections it makes.
+    pub connects: u32,
+    /// How many of them at the same time.
+    pub parallel: u32,
+    /// How long each connection stays open once it has proved itself.
+    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
+    pub hold: Duration,
+    /// How long one try may take, holding aside.
+    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
+    pub try_timeout: Duration,
+}
+
+impl Default for PythonClient {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            hub: "/chat".into(),
+            connects: 20,
+            parallel: 10,
+            hold: Duration::ZERO,
+            try_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What came of all the tries.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Outcome {
+    /// How many tries there were.
+    pub tried: u32,
+    /// How many of them were all right.
+    pub connected: u32,
+    /// Each of them, in the order in which they began.
+    pub tries: Vec<Try>,
+}
+
+impl Outcome {
+    /// The error of the first try that failed.
+    pub fn first_error(&self) -> Option<&str> {
+        self.tries
+            .iter()
+            .find_map(|attempt| attempt.error.as_deref())
+    }
+}
+
+/// One connection of a client.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Try {
+    /// It connected, was answered by the pod that negotiated, and agreed with the hub on its id.
+    pub ok: bool,
+    /// The pod that answered the negotiate request.
+    pub negotiated_pod: Option<String>,
+    /// The pod that the connection is on.
+    pub answered_pod: Option<String>,
+    /// The connection's id as the client has it.
+    pub connection_id: Option<String>,
+    /// The transport as the hub has it.
+    pub transport: Option<String>,
+    /// Why it is not all right.
+    pub error: Option<String>,
+    /// Why the connection ended before the client ended it.
+    pub cut: Option<String>,
+    /// From the start to the first answer.
+    pub milliseconds: u64,
+}
+
+/// A client that runs beside the test.
+#[derive(Debug)]
+pub struct Running {
+    driver: JoinHandle<Result<Outcome>>,
+}
+
+impl Running {
+    /// Waits for its end and returns what came of it.
+    pub fn finish(self) -> Result<Outcome> {
+        self.driver
+            .join()
+            .map_err(|_| anyhow!("the thread that drove a client panicked"))?
+    }
+}
+
+/// Runs the Node client to its end.
+pub fn run_node(client: &NodeClient) -> Result<Outcome> {
+    let modules = tools::node_clients()?.join("node_modules");
+    let mut command = Command::new("node");
+    command
+        .arg(driver("signalr.mjs"))
+        .arg(serde_json::to_string(client)?);
+    command
+        .env("NODE_PATH", modules)
+        .env("NODE_NO_WARNINGS", "1");
+    let timeout = allowance(
+        client.connects,
+        client.parallel,
+        client.try_timeout,
+        client.hold,
+    );
+    outcome("node-client", command, timeout)
+}
+
+/// Runs the Python client to its end.
+pub fn run_python(client: &PythonClient) -> Result<Outcome> {
+    let packages = tools::python_clients()?;
+    let mut command = Command::new("python3");
+    // Nothing compiled into the source tree or the cache.
+    command
+        .arg("-B")
+        .arg(driver("pysignalr_client.py"))
+        .arg(serde_json::to_string(client)?);
+    command.env("PYTHONPATH", packages);
+    let timeout = allowance(
+        client.connects,
+        client.parallel,
+        client.try_timeout,
+        client.hold,
+    );
+    outcome("python-client", command, timeout)
+}
+
+/// Starts the Node client; the test goes on while it holds its connections.
+pub fn start_node(client: NodeClient) -> Running {
+    Running {
+        driver: thread::spawn(move || run_node(&client)),
+    }
+}
+
+/// Starts the Python client; the test goes on while it holds its connections.
+pub fn start_python(client: PythonClient) -> Running {
+    Running {
+        driver: thread::spawn(move || run_python(&client)),
+    }
+}
+
+fn outcome(name: &str, command: Command, timeout: Duration) -> Result<Outcome> {
+    let report = process::run(name, command, timeout)?;
+    serde_json::from_slice(&report)
+        .with_context(|| format!("no report of {name}: {}", String::from_utf8_lossy(&report)))
+}
+
+/// The time in which the driver itself ends every try, and a little more.
+fn allowance(connects: u32, parallel: u32, each: Duration, hold: Duration) -> Duration {
+    (each + hold) * connects.div_ceil(parallel.max(1)) + Duration::from_secs(30)
+}
+
+fn driver(name: &str) -> PathBuf {
+    workspace().join("tests/clients").join(name)
+}
+
+fn milliseconds<S: serde::Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_gets_the_names_it_reads() {
+        let client = NodeClient {
+            hold: Duration::from_secs(2),
+            cookies: Cookies::Refused,
+            ..NodeClient::default()
+        };
+        let told: serde_json::Value = serde_json::to_value(&client).unwrap();
+        for (field, expected) in [
+            ("holdMs", serde_json::json!(2_000)),
+            ("tryMs", serde_json::json!(10_000)),
+            ("cookies", serde_json::json!("refused")),
+            ("protocol", serde_json::json!("json")),
+            ("transport", serde_json::json!("WebSockets")),
+            ("skipNegotiation", serde_json::json!(false)),
+        ] {
+            assert_eq!(told[field], expected, "{field}");
+        }
+    }
+}

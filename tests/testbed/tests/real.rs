@@ -1,0 +1,147 @@
+//! The testbed itself, with nothing of the filter in it: what it starts is real, and what a client
+//! reports is true. The tests of the filter rest on this.
+use std::time::Duration;
+
+use testbed::clients::{
+    Cookies, NodeClient, PythonClient, Transport, run_node, run_python, start_node,
+};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
+use testbed::http;
+use testbed::hub::{Hub, HubOptions, three_hubs};
+use testbed::process::wait_until;
+use testbed::tools::EnvoyVersion;
+
+#[test]
+fn clients_reach_a_single_hub_by_every_transport() {
+    let hub = Hub::start(&HubOptions::default()).unwrap();
+    for cookies in [Cookies::Kept, Cookies::Refused] {
+        for transport in Transport::ALL {
+            let outcome = run_node(&NodeClient {
+                url: hub.url(),
+                transport,
+                cookies,
+                connects: 6,
+                ..NodeClient::default()
+            });
+            let outcome = outcome.unwrap();
+            assert_eq!(
+                outcome.connected,
+                6,
+                "{transport:?}, {cookies:?}: {:?}",
+                outcome.first_error()
+            );
+            let attempt = &outcome.tries[0];
+            assert_eq!(
+                attempt.transport.as_deref(),
+                Some(format!("{transport:?}").as_str())
+            );
+        }
+    }
+    let outcome = run_python(&PythonClient {
+        url: hub.url(),
+        connects: 6,
+        ..PythonClient::default()
+    })
+    .unwrap();
+    assert_eq!(outcome.connected, 6, "{:?}", outcome.first_error());
+    let requests = hub.requests().unwrap();
+    assert!(
+        requests
+            .iter()
+            .any(|request| request.method == "POST" && request.path == "/chat/negotiate")
+    );
+}
+
+#[test]
+fn without_affinity_clients_fail_and_say_which_pods_they_met() {
+    let hubs = three_hubs().unwrap();
+    let envoy = Envoy::start(&EnvoyOptions {
+        filter: Filter::Absent,
+        hosts: Hosts::Fixed(hubs.iter().map(Hub::address).collect()),
+        // One worker: round robin then sends the second request elsewhere without fail.
+        concurrency: 1,
+        ..EnvoyOptions::default()
+    })
+    .unwrap();
+    let outcome = run_node(&NodeClient {
+        url: envoy.url(),
+        connects: 5,
+        parallel: 1,
+        ..NodeClient::default()
+    })
+    .unwrap();
+    assert_eq!((outcome.tried, outcome.connected), (5, 0));
+    assert!(
+        outcome
+            .tries
+            .iter()
+            .all(|attempt| attempt.negotiated_pod.is_some())
+    );
+    let outcome = run_python(&PythonClient {
+        url: envoy.url(),
+        connects: 5,
+        parallel: 1,
+        ..PythonClient::default()
+    });
+    assert_eq!(outcome.unwrap().connected, 0);
+    assert!(envoy.counter("cluster.hubs.upstream_rq_total").unwrap() > 0);
+}
+
+#[test]
+fn hosts_change_while_envoy_runs_and_a_held_connection_is_seen() {
+    let hubs = three_hubs().unwrap();
+    // Only the host in question: with fewer than half of them healthy, Envoy would use them all.
+    let only = |number: usize| vec![(hubs[number].address(), HealthStatus::Healthy)];
+    for version in EnvoyVersion::ALL {
+        let envoy = Envoy::start(&EnvoyOptions {
+            version,
+            filter: Filter::Absent,
+            hosts: Hosts::Changing(only(0)),
+            ..EnvoyOptions::default()
+        })
+        .unwrap();
+        let client = NodeClient {
+            url: envoy.url(),
+            connects: 3,
+            hold: Duration::from_secs(1),
+            ..NodeClient::default()
+        };
+        let held = start_node(client);
+        wait_until(Duration::from_secs(10), "three WebSockets", || {
+            envoy
+                .counter("http.signalr.downstream_cx_upgrades_active")
+                .is_ok_and(|active| active == 3)
+        })
+        .unwrap();
+        let outcome = held.finish().unwrap();
+        assert_eq!(outcome.connected, 3, "{:?}", outcome.first_error());
+        assert!(
+            outcome
+                .tries
+                .iter()
+                .all(|attempt| attempt.answered_pod.as_deref() == Some("hub-1"))
+        );
+
+        envoy.set_endpoints(&only(1)).unwrap();
+        let negotiate = format!("{}/chat/negotiate", envoy.url());
+        let seen = || hubs[1].requests().unwrap().len();
+        let before = seen();
+        wait_until(Duration::from_secs(10), "the second hub", || {
+            http::post(&negotiate).is_ok() && seen() > before
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_refused_configuration_is_told() {
+    let options = EnvoyOptions {
+        filter: Filter::Absent,
+        patch: Some(Box::new(|bootstrap| {
+            bootstrap["static_resources"]["listeners"][0]["nonsense"] = 1.into()
+        })),
+        ..EnvoyOptions::default()
+    };
+    let log = Envoy::refuses(&options).unwrap();
+    assert!(log.contains("nonsense"), "{log}");
+}
