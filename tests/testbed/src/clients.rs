@@ -151,9 +151,7 @@ pub struct Outcome {
 impl Outcome {
     /// The error of the first try that failed.
     pub fn first_error(&self) -> Option<&str> {
-        self.tries
-            .iter()
-            .find_map(|attempt| attempt.error.as_deref())
+        self.tries.iter().find_map(|attempt| attempt.error.as_deref())
     }
 }
 
@@ -188,9 +186,7 @@ pub struct Running {
 impl Running {
     /// Waits for its end and returns what came of it.
     pub fn finish(self) -> Result<Outcome> {
-        self.driver
-            .join()
-            .map_err(|_| anyhow!("the thread that drove a client panicked"))?
+        self.driver.join().map_err(|_| anyhow!("the thread that drove a client panicked"))?
     }
 }
 
@@ -198,18 +194,9 @@ impl Running {
 pub fn run_node(client: &NodeClient) -> Result<Outcome> {
     let modules = tools::node_clients()?.join("node_modules");
     let mut command = Command::new("node");
-    command
-        .arg(driver("signalr.mjs"))
-        .arg(serde_json::to_string(client)?);
-    command
-        .env("NODE_PATH", modules)
-        .env("NODE_NO_WARNINGS", "1");
-    let timeout = allowance(
-        client.connects,
-        client.parallel,
-        client.try_timeout,
-        client.hold,
-    );
+    command.arg(driver("signalr.mjs")).arg(serde_json::to_string(client)?);
+    command.env("NODE_PATH", modules).env("NODE_NO_WARNINGS", "1");
+    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
     outcome("node-client", command, timeout)
 }
 
@@ -218,32 +205,20 @@ pub fn run_python(client: &PythonClient) -> Result<Outcome> {
     let packages = tools::python_clients()?;
     let mut command = Command::new("python3");
     // Nothing compiled into the source tree or the cache.
-    command
-        .arg("-B")
-        .arg(driver("pysignalr_client.py"))
-        .arg(serde_json::to_string(client)?);
+    command.arg("-B").arg(driver("pysignalr_client.py")).arg(serde_json::to_string(client)?);
     command.env("PYTHONPATH", packages);
-    let timeout = allowance(
-        client.connects,
-        client.parallel,
-        client.try_timeout,
-        client.hold,
-    );
+    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
     outcome("python-client", command, timeout)
 }
 
 /// Starts the Node client; the test goes on while it holds its connections.
 pub fn start_node(client: NodeClient) -> Running {
-    Running {
-        driver: thread::spawn(move || run_node(&client)),
-    }
+    Running { driver: thread::spawn(move || run_node(&client)) }
 }
 
 /// Starts the Python client; the test goes on while it holds its connections.
 pub fn start_python(client: PythonClient) -> Running {
-    Running {
-        driver: thread::spawn(move || run_python(&client)),
-    }
+    Running { driver: thread::spawn(move || run_python(&client)) }
 }
 
 fn outcome(name: &str, command: Command, timeout: Duration) -> Result<Outcome> {
@@ -261,10 +236,7 @@ fn driver(name: &str) -> PathBuf {
     workspace().join("tests/clients").join(name)
 }
 
-fn milliseconds<S: serde::Serializer>(
-    duration: &Duration,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -274,11 +246,7 @@ mod tests {
 
     #[test]
     fn the_driver_gets_the_names_it_reads() {
-        let client = NodeClient {
-            hold: Duration::from_secs(2),
-            cookies: Cookies::Refused,
-            ..NodeClient::default()
-        };
+        let client = NodeClient { hold: Duration::from_secs(2), cookies: Cookies::Refused, ..NodeClient::default() };
         let told: serde_json::Value = serde_json::to_value(&client).unwrap();
         for (field, expected) in [
             ("holdMs", serde_json::json!(2_000)),

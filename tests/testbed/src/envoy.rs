@@ -100,8 +100,7 @@ impl Envoy {
         let mut live = false;
         wait_until(READY_TIMEOUT, "Envoy to refuse its configuration", || {
             ended = envoy.process.ended().ok().flatten();
-            live =
-                ended.is_none() && http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
+            live = ended.is_none() && http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
             ended.is_some() || live
         })?;
         ensure!(!live, "Envoy took the configuration that it was to refuse");
@@ -151,14 +150,8 @@ impl Envoy {
     /// The value of one counter or gauge of [`Self::stats`]; one that is not there counts as zero.
     pub fn counter(&self, name: &str) -> Result<u64> {
         let stats = self.stats()?;
-        let value = stats
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        value.map_or(Ok(0), |value| {
-            value
-                .parse()
-                .with_context(|| format!("{name} is {value}, no number"))
-        })
+        let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}, no number")))
     }
 
     /// The sum of all Prometheus series with this name whose labels include `labels`.
@@ -168,10 +161,7 @@ impl Envoy {
 
     /// Gives Envoy other hubs. Only with [`Hosts::Changing`]; Envoy takes a moment to see it.
     pub fn set_endpoints(&self, hosts: &[(String, HealthStatus)]) -> Result<()> {
-        let file = self
-            .endpoints
-            .as_ref()
-            .context("the hosts of this Envoy are fixed")?;
+        let file = self.endpoints.as_ref().context("the hosts of this Envoy are fixed")?;
         bootstrap::write_endpoints(file, hosts)
     }
 
@@ -183,14 +173,8 @@ impl Envoy {
         };
         let folder = run_dir()?.join(format!("envoy-{port}"));
         fs::create_dir_all(&folder)?;
-        let text = fs::read_to_string(workspace().join("envoy/envoy.yaml"))
-            .context("cannot read envoy/envoy.yaml")?;
-        let places = bootstrap::Places {
-            port,
-            admin,
-            module,
-            folder: folder.clone(),
-        };
+        let text = fs::read_to_string(workspace().join("envoy/envoy.yaml")).context("cannot read envoy/envoy.yaml")?;
+        let places = bootstrap::Places { port, admin, module, folder: folder.clone() };
         let bootstrap = bootstrap::patched(&text, options, &places)?;
         let file = folder.join("bootstrap.json");
         fs::write(&file, serde_json::to_vec_pretty(&bootstrap)?)?;
@@ -202,23 +186,13 @@ impl Envoy {
             .args(["--log-level", level(&options.log_level)?])
             // Several Envoys on one machine would else share memory.
             .arg("--disable-hot-restart")
-            .envs(
-                options
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            );
+            .envs(options.environment.iter().map(|(name, value)| (name, value)));
         if let Some((_, components)) = options.log_level.split_once(',') {
             command.args(["--component-log-level", components]);
         }
         let process = Process::spawn("envoy", command)?;
         let endpoints = matches!(options.hosts, Hosts::Changing(_)).then(|| places.endpoints());
-        Ok(Self {
-            port,
-            admin,
-            endpoints,
-            process,
-        })
+        Ok(Self { port, admin, endpoints, process })
     }
 
     fn ask(&self, path: &str) -> Result<String> {
@@ -232,8 +206,6 @@ impl Envoy {
 fn level(levels: &str) -> Result<&str> {
     match levels.split(',').next() {
         Some(level) if !level.is_empty() && !level.contains(':') => Ok(level),
-        _ => bail!(
-            "a log level starts with one for all of Envoy, as in `warning,wasm:debug`: {levels}"
-        ),
+        _ => bail!("a log level starts with one for all of Envoy, as in `warning,wasm:debug`: {levels}"),
     }
 }

@@ -24,14 +24,8 @@ fn agent() -> ureq::Agent {
         .new_agent()
 }
 
-fn read(
-    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    url: &str,
-) -> Result<(u16, String)> {
+fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>, url: &str) -> Result<(u16, String)> {
     let mut answer = answer.with_context(|| format!("no answer from {url}"))?;
-    let body = answer
-        .body_mut()
-        .read_to_string()
-        .with_context(|| format!("cut short: the answer of {url}"))?;
+    let body = answer.body_mut().read_to_string().with_context(|| format!("cut short: the answer of {url}"))?;
     Ok((answer.status().as_u16(), body))
 }

@@ -75,9 +75,7 @@ pub fn three_hubs() -> Result<Vec<Hub>> {
         HubOptions {
             pod: format!("hub-{number}"),
             port: Some(port),
-            peers: others
-                .map(|other| format!("http://127.0.0.1:{other}"))
-                .collect(),
+            peers: others.map(|other| format!("http://127.0.0.1:{other}")).collect(),
             ..HubOptions::default()
         }
     });
@@ -94,10 +92,7 @@ impl Hub {
 
     /// Starts several at the same time, which is faster than one after the other.
     pub fn start_all(options: &[HubOptions]) -> Result<Vec<Self>> {
-        let mut hubs = options
-            .iter()
-            .map(Self::launch)
-            .collect::<Result<Vec<_>>>()?;
+        let mut hubs = options.iter().map(Self::launch).collect::<Result<Vec<_>>>()?;
         hubs.iter_mut().try_for_each(Self::wait_ready)?;
         Ok(hubs)
     }
@@ -122,8 +117,7 @@ impl Hub {
         let log = fs::read_to_string(&self.requests).unwrap_or_default();
         // The last line may be in the making.
         let complete = log.rfind('\n').map_or("", |end| &log[..end]);
-        let parse =
-            |line| serde_json::from_str(line).with_context(|| format!("not a request: {line}"));
+        let parse = |line| serde_json::from_str(line).with_context(|| format!("not a request: {line}"));
         complete.lines().map(parse).collect()
     }
 
@@ -135,8 +129,7 @@ impl Hub {
     fn launch(options: &HubOptions) -> Result<Self> {
         let dotnet = tools::dotnet()?;
         let program = dotnet.publish(&workspace().join("examples/chat"))?;
-        let script = tools::node_clients()?
-            .join("node_modules/@microsoft/signalr/dist/browser/signalr.min.js");
+        let script = tools::node_clients()?.join("node_modules/@microsoft/signalr/dist/browser/signalr.min.js");
         let port = options.port.map_or_else(free_port, Ok)?;
         let requests = run_dir()?.join(format!("{}-{port}.requests", options.pod));
         let mut command = dotnet.command();
@@ -146,22 +139,13 @@ impl Hub {
             .env("POD", &options.pod)
             .env("PEERS", options.peers.join(","))
             .env("HUBS", options.hubs.join(","))
-            .env(
-                "PATH_BASE",
-                options.path_base.as_deref().unwrap_or_default(),
-            )
+            .env("PATH_BASE", options.path_base.as_deref().unwrap_or_default())
             .env("CORS_ORIGINS", options.cors_origins.join(","))
             .env("SIGNALR_JS", script)
             .env("REQUEST_LOG", &requests);
         let process = Process::spawn(&options.pod, command)?;
         let path_base = options.path_base.clone().unwrap_or_default();
-        Ok(Self {
-            pod: options.pod.clone(),
-            port,
-            path_base,
-            requests,
-            process,
-        })
+        Ok(Self { pod: options.pod.clone(), port, path_base, requests, process })
     }
 
     fn wait_ready(&mut self) -> Result<()> {

@@ -29,11 +29,7 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 /// The folder that keeps what was fetched: `$ENVOY_SIGNALR_CACHE`, or `envoy-signalr` in the
 /// user's cache folder.
 pub fn cache_dir() -> Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("ENVOY_SIGNALR_CACHE")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("envoy-signalr")))
         .or_else(|| Some(set("HOME")?.join(".cache/envoy-signalr")))
@@ -41,12 +37,7 @@ pub fn cache_dir() -> Result<PathBuf> {
 }
 
 /// Returns `parent/folder`, which `make` fills if it is not there. `what` is said while it does.
-fn install(
-    parent: &Path,
-    folder: &str,
-    what: &str,
-    make: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
+fn install(parent: &Path, folder: &str, what: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let place = parent.join(folder);
     if place.exists() {
         return Ok(place);
@@ -60,9 +51,7 @@ fn install(
     }
     eprintln!("{what} …");
     let started = Instant::now();
-    let scratch = tempfile::Builder::new()
-        .prefix(".making-")
-        .tempdir_in(parent)?;
+    let scratch = tempfile::Builder::new().prefix(".making-").tempdir_in(parent)?;
     let content = scratch.path().join("content");
     fs::create_dir(&content)?;
     make(&content).with_context(|| format!("failed: {what}"))?;
@@ -80,20 +69,8 @@ fn pip_install(directory: &Path, requirements: &Path, options: &[&str]) -> Resul
     )?;
     let mut command = Command::new("python3");
     command
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-input",
-            "--disable-pip-version-check",
-        ])
-        .args([
-            "--root-user-action=ignore",
-            "--require-hashes",
-            "--no-deps",
-            "--no-compile",
-        ])
+        .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"])
+        .args(["--root-user-action=ignore", "--require-hashes", "--no-deps", "--no-compile"])
         .args(["--only-binary", ":all:", "--target"])
         .arg(directory)
         .arg("--requirement")
@@ -108,19 +85,10 @@ fn npm_install(directory: &Path, manifest: &Path) -> Result<()> {
     require("npm", &["--version"], "npm (it comes with Node.js)")?;
     for name in ["package.json", "package-lock.json"] {
         let from = manifest.join(name);
-        fs::copy(&from, directory.join(name))
-            .with_context(|| format!("cannot copy {}", from.display()))?;
+        fs::copy(&from, directory.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
     }
     let mut command = Command::new("npm");
-    command
-        .args([
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--loglevel=error",
-        ])
-        .current_dir(directory);
+    command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(directory);
     process::run("npm", command, DOWNLOAD_TIMEOUT).map(drop)
 }
 
@@ -128,10 +96,7 @@ fn npm_install(directory: &Path, manifest: &Path) -> Result<()> {
 fn require(program: &str, arguments: &[&str], remedy: &str) -> Result<()> {
     match Command::new(program).args(arguments).output() {
         Ok(output) if output.status.success() => Ok(()),
-        _ => bail!(
-            "`{program} {}` does not run here: install {remedy}.",
-            arguments.join(" ")
-        ),
+        _ => bail!("`{program} {}` does not run here: install {remedy}.", arguments.join(" ")),
     }
 }
 
@@ -147,9 +112,7 @@ fn fingerprint<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<String> 
 
 /// A file that this crate brings along to pin a tool.
 fn pinned(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tools")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(name)
 }
 
 #[cfg(test)]
@@ -161,10 +124,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         assert!(install(parent.path(), "a", "making a", |_| bail!("no")).is_err());
         assert!(!parent.path().join("a").exists());
-        let made = install(parent.path(), "a", "making a", |to| {
-            Ok(fs::write(to.join("x"), "1")?)
-        })
-        .unwrap();
+        let made = install(parent.path(), "a", "making a", |to| Ok(fs::write(to.join("x"), "1")?)).unwrap();
         assert_eq!(fs::read_to_string(made.join("x")).unwrap(), "1");
         install(parent.path(), "a", "making a", |_| bail!("asked twice")).unwrap();
     }
@@ -172,9 +132,6 @@ mod tests {
     #[test]
     fn a_missing_tool_is_one_sentence() {
         let error = require("no-such-tool", &["--version"], "the tool").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`no-such-tool --version` does not run here: install the tool."
-        );
+        assert_eq!(error.to_string(), "`no-such-tool --version` does not run here: install the tool.");
     }
 }

@@ -2,9 +2,7 @@
 //! reports is true. The tests of the filter rest on this.
 use std::time::Duration;
 
-use testbed::clients::{
-    Cookies, NodeClient, PythonClient, Transport, run_node, run_python, start_node,
-};
+use testbed::clients::{Cookies, NodeClient, PythonClient, Transport, run_node, run_python, start_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
 use testbed::http;
 use testbed::hub::{Hub, HubOptions, three_hubs};
@@ -16,40 +14,18 @@ fn clients_reach_a_single_hub_by_every_transport() {
     let hub = Hub::start(&HubOptions::default()).unwrap();
     for cookies in [Cookies::Kept, Cookies::Refused] {
         for transport in Transport::ALL {
-            let outcome = run_node(&NodeClient {
-                url: hub.url(),
-                transport,
-                cookies,
-                connects: 6,
-                ..NodeClient::default()
-            });
+            let outcome =
+                run_node(&NodeClient { url: hub.url(), transport, cookies, connects: 6, ..NodeClient::default() });
             let outcome = outcome.unwrap();
-            assert_eq!(
-                outcome.connected,
-                6,
-                "{transport:?}, {cookies:?}: {:?}",
-                outcome.first_error()
-            );
+            assert_eq!(outcome.connected, 6, "{transport:?}, {cookies:?}: {:?}", outcome.first_error());
             let attempt = &outcome.tries[0];
-            assert_eq!(
-                attempt.transport.as_deref(),
-                Some(format!("{transport:?}").as_str())
-            );
+            assert_eq!(attempt.transport.as_deref(), Some(format!("{transport:?}").as_str()));
         }
     }
-    let outcome = run_python(&PythonClient {
-        url: hub.url(),
-        connects: 6,
-        ..PythonClient::default()
-    })
-    .unwrap();
+    let outcome = run_python(&PythonClient { url: hub.url(), connects: 6, ..PythonClient::default() }).unwrap();
     assert_eq!(outcome.connected, 6, "{:?}", outcome.first_error());
     let requests = hub.requests().unwrap();
-    assert!(
-        requests
-            .iter()
-            .any(|request| request.method == "POST" && request.path == "/chat/negotiate")
-    );
+    assert!(requests.iter().any(|request| request.method == "POST" && request.path == "/chat/negotiate"));
 }
 
 #[test]
@@ -63,26 +39,11 @@ fn without_affinity_clients_fail_and_say_which_pods_they_met() {
         ..EnvoyOptions::default()
     })
     .unwrap();
-    let outcome = run_node(&NodeClient {
-        url: envoy.url(),
-        connects: 5,
-        parallel: 1,
-        ..NodeClient::default()
-    })
-    .unwrap();
+    let outcome =
+        run_node(&NodeClient { url: envoy.url(), connects: 5, parallel: 1, ..NodeClient::default() }).unwrap();
     assert_eq!((outcome.tried, outcome.connected), (5, 0));
-    assert!(
-        outcome
-            .tries
-            .iter()
-            .all(|attempt| attempt.negotiated_pod.is_some())
-    );
-    let outcome = run_python(&PythonClient {
-        url: envoy.url(),
-        connects: 5,
-        parallel: 1,
-        ..PythonClient::default()
-    });
+    assert!(outcome.tries.iter().all(|attempt| attempt.negotiated_pod.is_some()));
+    let outcome = run_python(&PythonClient { url: envoy.url(), connects: 5, parallel: 1, ..PythonClient::default() });
     assert_eq!(outcome.unwrap().connected, 0);
     assert!(envoy.counter("cluster.hubs.upstream_rq_total").unwrap() > 0);
 }
@@ -100,36 +61,23 @@ fn hosts_change_while_envoy_runs_and_a_held_connection_is_seen() {
             ..EnvoyOptions::default()
         })
         .unwrap();
-        let client = NodeClient {
-            url: envoy.url(),
-            connects: 3,
-            hold: Duration::from_secs(1),
-            ..NodeClient::default()
-        };
+        let client =
+            NodeClient { url: envoy.url(), connects: 3, hold: Duration::from_secs(1), ..NodeClient::default() };
         let held = start_node(client);
         wait_until(Duration::from_secs(10), "three WebSockets", || {
-            envoy
-                .counter("http.signalr.downstream_cx_upgrades_active")
-                .is_ok_and(|active| active == 3)
+            envoy.counter("http.signalr.downstream_cx_upgrades_active").is_ok_and(|active| active == 3)
         })
         .unwrap();
         let outcome = held.finish().unwrap();
         assert_eq!(outcome.connected, 3, "{:?}", outcome.first_error());
-        assert!(
-            outcome
-                .tries
-                .iter()
-                .all(|attempt| attempt.answered_pod.as_deref() == Some("hub-1"))
-        );
+        assert!(outcome.tries.iter().all(|attempt| attempt.answered_pod.as_deref() == Some("hub-1")));
 
         envoy.set_endpoints(&only(1)).unwrap();
         let negotiate = format!("{}/chat/negotiate", envoy.url());
         let seen = || hubs[1].requests().unwrap().len();
         let before = seen();
-        wait_until(Duration::from_secs(10), "the second hub", || {
-            http::post(&negotiate).is_ok() && seen() > before
-        })
-        .unwrap();
+        wait_until(Duration::from_secs(10), "the second hub", || http::post(&negotiate).is_ok() && seen() > before)
+            .unwrap();
     }
 }
 
@@ -137,9 +85,7 @@ fn hosts_change_while_envoy_runs_and_a_held_connection_is_seen() {
 fn a_refused_configuration_is_told() {
     let options = EnvoyOptions {
         filter: Filter::Absent,
-        patch: Some(Box::new(|bootstrap| {
-            bootstrap["static_resources"]["listeners"][0]["nonsense"] = 1.into()
-        })),
+        patch: Some(Box::new(|bootstrap| bootstrap["static_resources"]["listeners"][0]["nonsense"] = 1.into())),
         ..EnvoyOptions::default()
     };
     let log = Envoy::refuses(&options).unwrap();

@@ -59,16 +59,11 @@ pub(super) fn patched(text: &str, options: &EnvoyOptions, places: &Places) -> Re
     let listener = named(&mut bootstrap, "/static_resources/listeners", "signalr")?;
     listener["address"] = socket_address("127.0.0.1", places.port);
     bootstrap["admin"]["address"] = socket_address("127.0.0.1", places.admin);
-    set_hosts(
-        named(&mut bootstrap, "/static_resources/clusters", "hubs")?,
-        &options.hosts,
-        places,
-    )?;
+    set_hosts(named(&mut bootstrap, "/static_resources/clusters", "hubs")?, &options.hosts, places)?;
     let chains = for_each_filter_chain(&mut bootstrap, &mut |filters| match &options.filter {
         Filter::With(settings) => configure(filters, settings, places),
         Filter::Absent => {
-            filters
-                .retain(|filter| !is_type(filter, "Wasm") && !is_type(filter, "StatefulSession"));
+            filters.retain(|filter| !is_type(filter, "Wasm") && !is_type(filter, "StatefulSession"));
             Ok(())
         }
     })?;
@@ -81,9 +76,7 @@ pub(super) fn patched(text: &str, options: &EnvoyOptions, places: &Places) -> Re
 
 /// Writes endpoints where Envoy watches for them. It sees a file only when one is moved there.
 pub(super) fn write_endpoints(file: &Path, hosts: &[(String, HealthStatus)]) -> Result<()> {
-    let endpoints = hosts
-        .iter()
-        .map(|(address, health)| endpoint(address, Some(*health)));
+    let endpoints = hosts.iter().map(|(address, health)| endpoint(address, Some(*health)));
     let assignment = json!({
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": "hubs",
@@ -92,20 +85,14 @@ pub(super) fn write_endpoints(file: &Path, hosts: &[(String, HealthStatus)]) -> 
     let folder = file.parent().context("a file has a folder")?;
     fs::create_dir_all(folder)?;
     let fresh = folder.with_extension("next");
-    fs::write(
-        &fresh,
-        serde_json::to_vec(&json!({ "resources": [assignment] }))?,
-    )?;
+    fs::write(&fresh, serde_json::to_vec(&json!({ "resources": [assignment] }))?)?;
     Ok(fs::rename(fresh, file)?)
 }
 
 fn set_hosts(cluster: &mut Value, hosts: &Hosts, places: &Places) -> Result<()> {
     match hosts {
         Hosts::Fixed(addresses) => {
-            let endpoints = addresses
-                .iter()
-                .map(|address| endpoint(address, None))
-                .collect::<Result<Vec<_>>>()?;
+            let endpoints = addresses.iter().map(|address| endpoint(address, None)).collect::<Result<Vec<_>>>()?;
             cluster["type"] = "STATIC".into();
             cluster["load_assignment"] =
                 json!({ "cluster_name": "hubs", "endpoints": [{ "lb_endpoints": endpoints }] });
@@ -118,32 +105,22 @@ fn set_hosts(cluster: &mut Value, hosts: &Hosts, places: &Places) -> Result<()> 
                 "resource_api_version": "V3",
                 "path_config_source": { "path": file, "watched_directory": { "path": file.parent() } },
             }});
-            cluster
-                .as_object_mut()
-                .context("a cluster is a map")?
-                .remove("load_assignment");
+            cluster.as_object_mut().context("a cluster is a map")?.remove("load_assignment");
         }
     }
     Ok(())
 }
 
 fn configure(filters: &mut [Value], settings: &Value, places: &Places) -> Result<()> {
-    let filter = filters
-        .iter_mut()
-        .find(|filter| is_type(filter, "Wasm"))
-        .context("envoy.yaml has no wasm filter")?;
+    let filter = filters.iter_mut().find(|filter| is_type(filter, "Wasm")).context("envoy.yaml has no wasm filter")?;
     let config = &mut filter["typed_config"]["config"];
     config["vm_config"]["code"] = json!({ "local": { "filename": places.module } });
-    config["configuration"] =
-        json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": settings });
+    config["configuration"] = json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": settings });
     Ok(())
 }
 
 /// Calls `change` with each list of HTTP filters, and returns how many there were.
-fn for_each_filter_chain(
-    value: &mut Value,
-    change: &mut impl FnMut(&mut Vec<Value>) -> Result<()>,
-) -> Result<usize> {
+fn for_each_filter_chain(value: &mut Value, change: &mut impl FnMut(&mut Vec<Value>) -> Result<()>) -> Result<usize> {
     let mut count = 0;
     match value {
         Value::Object(fields) => {
@@ -180,9 +157,7 @@ fn named<'a>(bootstrap: &'a mut Value, pointer: &str, name: &str) -> Result<&'a 
 }
 
 fn endpoint(address: &str, health: Option<HealthStatus>) -> Result<Value> {
-    let (host, port) = address
-        .rsplit_once(':')
-        .with_context(|| format!("no port: {address}"))?;
+    let (host, port) = address.rsplit_once(':').with_context(|| format!("no port: {address}"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut endpoint = json!({ "endpoint": { "address": socket_address(host, port.parse()?) } });
     if let Some(health) = health {
@@ -203,28 +178,19 @@ mod tests {
     fn bootstrap(options: &EnvoyOptions) -> Value {
         let text = fs::read_to_string(workspace().join("envoy/envoy.yaml")).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let places = Places {
-            port: 1,
-            admin: 2,
-            module: Some("/m.wasm".into()),
-            folder: folder.path().into(),
-        };
+        let places = Places { port: 1, admin: 2, module: Some("/m.wasm".into()), folder: folder.path().into() };
         patched(&text, options, &places).unwrap()
     }
 
     fn types(bootstrap: &Value) -> Vec<String> {
         let mut found = Vec::new();
         for_each_filter_chain(&mut bootstrap.clone(), &mut |filters| {
-            let name =
-                |filter: &Value| filter["typed_config"]["@type"].as_str().unwrap().to_owned();
+            let name = |filter: &Value| filter["typed_config"]["@type"].as_str().unwrap().to_owned();
             found.extend(filters.iter().map(name));
             Ok(())
         })
         .unwrap();
-        found
-            .iter()
-            .map(|name| name.rsplit('.').next().unwrap().to_owned())
-            .collect()
+        found.iter().map(|name| name.rsplit('.').next().unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -236,24 +202,12 @@ mod tests {
         });
         let text = patched.to_string();
         for (name, expected) in [
-            (
-                "listener",
-                r#""socket_address":{"address":"127.0.0.1","port_value":1}"#,
-            ),
-            (
-                "admin",
-                r#""socket_address":{"address":"127.0.0.1","port_value":2}"#,
-            ),
+            ("listener", r#""socket_address":{"address":"127.0.0.1","port_value":1}"#),
+            ("admin", r#""socket_address":{"address":"127.0.0.1","port_value":2}"#),
             ("module", r#""local":{"filename":"/m.wasm"}"#),
             ("settings", r#""value":{"explain":true}"#),
-            (
-                "host",
-                r#""socket_address":{"address":"127.0.0.1","port_value":7}"#,
-            ),
-            (
-                "IPv6 host",
-                r#""socket_address":{"address":"::1","port_value":8}"#,
-            ),
+            ("host", r#""socket_address":{"address":"127.0.0.1","port_value":7}"#),
+            ("IPv6 host", r#""socket_address":{"address":"::1","port_value":8}"#),
         ] {
             assert!(text.contains(expected), "{name}: {text}");
         }
@@ -262,19 +216,13 @@ mod tests {
 
     #[test]
     fn without_the_filter_nothing_steers() {
-        let patched = bootstrap(&EnvoyOptions {
-            filter: Filter::Absent,
-            ..EnvoyOptions::default()
-        });
+        let patched = bootstrap(&EnvoyOptions { filter: Filter::Absent, ..EnvoyOptions::default() });
         assert_eq!(types(&patched), ["Router"]);
     }
 
     #[test]
     fn changing_hosts_are_watched_for() {
-        let patched = bootstrap(&EnvoyOptions {
-            hosts: Hosts::Changing(Vec::new()),
-            ..EnvoyOptions::default()
-        });
+        let patched = bootstrap(&EnvoyOptions { hosts: Hosts::Changing(Vec::new()), ..EnvoyOptions::default() });
         let mut patched = patched;
         let cluster = named(&mut patched, "/static_resources/clusters", "hubs").unwrap();
         assert_eq!(cluster["type"], "EDS");
@@ -283,23 +231,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_named() {
-        let places = Places {
-            port: 1,
-            admin: 2,
-            module: None,
-            folder: PathBuf::new(),
-        };
-        let error = patched(
-            "static_resources: { listeners: [] }",
-            &EnvoyOptions::default(),
-            &places,
-        )
-        .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("`signalr` in /static_resources/listeners"),
-            "{error}"
-        );
+        let places = Places { port: 1, admin: 2, module: None, folder: PathBuf::new() };
+        let error = patched("static_resources: { listeners: [] }", &EnvoyOptions::default(), &places).unwrap_err();
+        assert!(error.to_string().contains("`signalr` in /static_resources/listeners"), "{error}");
     }
 }

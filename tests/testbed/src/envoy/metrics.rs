@@ -7,8 +7,7 @@ pub(super) fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
         let (series, value) = line.rsplit_once(' ')?;
         let (found, written) = series.split_once('{')?;
         let written = format!(",{}", written.strip_suffix('}')?);
-        let has =
-            |(label, value): &(&str, &str)| written.contains(&format!(",{label}=\"{value}\""));
+        let has = |(label, value): &(&str, &str)| written.contains(&format!(",{label}=\"{value}\""));
         (found == name && labels.iter().all(has)).then(|| value.parse::<f64>().ok())?
     });
     matching.sum()
@@ -24,12 +23,7 @@ mod tests {
         let table = [
             ("all of a name", "a", vec![], 6.0),
             ("one label", "a", vec![("hub", "/chat")], 5.0),
-            (
-                "two labels",
-                "a",
-                vec![("code", "1001"), ("hub", "/chat")],
-                3.0,
-            ),
+            ("two labels", "a", vec![("code", "1001"), ("hub", "/chat")], 3.0),
             ("no such value", "a", vec![("hub", "/cha")], 0.0),
             ("no such name", "b", vec![], 0.0),
         ];

@@ -27,37 +27,23 @@ fn build() -> Result<PathBuf> {
     let started = Instant::now();
     let mut command = cargo();
     command
-        .args([
-            "build",
-            "--release",
-            "--target",
-            TARGET,
-            "--package",
-            "envoy-signalr",
-            "--lib",
-        ])
+        .args(["build", "--release", "--target", TARGET, "--package", "envoy-signalr", "--lib"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace());
     let messages = process::run("cargo", command, Duration::from_secs(900))?;
     eprintln!("… done in {:.0} s", started.elapsed().as_secs_f32().ceil());
-    artifact(&String::from_utf8_lossy(&messages))
-        .context("cargo built the module but did not say where")
+    artifact(&String::from_utf8_lossy(&messages)).context("cargo built the module but did not say where")
 }
 
 /// The path of the module among cargo's messages, one JSON object a line.
 fn artifact(messages: &str) -> Option<PathBuf> {
-    let values = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let values = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let files = values
         .filter(|value| value["reason"] == "compiler-artifact")
         .flat_map(|value| value["filenames"].as_array().cloned().unwrap_or_default());
     files
         .filter_map(|file| Some(PathBuf::from(file.as_str()?)))
-        .find(|file| {
-            file.file_name()
-                .is_some_and(|name| name == "envoy_signalr.wasm")
-        })
+        .find(|file| file.file_name().is_some_and(|name| name == "envoy_signalr.wasm"))
 }
 
 fn require_target() -> Result<()> {
@@ -90,9 +76,6 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(
-            artifact(messages),
-            Some(PathBuf::from("/t/release/envoy_signalr.wasm"))
-        );
+        assert_eq!(artifact(messages), Some(PathBuf::from("/t/release/envoy_signalr.wasm")));
     }
 }

