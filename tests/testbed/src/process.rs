@@ -56,11 +56,7 @@ impl Process {
         };
         command.stdin(Stdio::null()).stderr(file);
         let child = spawn_tied(command).with_context(|| format!("cannot start {name}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            log,
-        })
+        Ok(Self { name: name.to_owned(), child, log })
     }
 
     /// The process id.
@@ -112,10 +108,7 @@ impl Process {
         }
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or_default());
         let obeyed = kill(pid, Signal::SIGTERM).is_ok()
-            && wait_until(GRACE, "the end", || {
-                !matches!(self.child.try_wait(), Ok(None))
-            })
-            .is_ok();
+            && wait_until(GRACE, "the end", || !matches!(self.child.try_wait(), Ok(None))).is_ok();
         if !obeyed {
             self.kill();
         }
@@ -153,11 +146,7 @@ fn finish(mut process: Process, timeout: Duration) -> Result<()> {
     });
     match ended {
         Some(status) if status.success() => Ok(()),
-        Some(status) => bail!(
-            "{} ended with {status}; {}",
-            process.name,
-            tail(&process.log)
-        ),
+        Some(status) => bail!("{} ended with {status}; {}", process.name, tail(&process.log)),
         None => {
             process.kill();
             waited.with_context(|| tail(&process.log))
@@ -177,6 +166,17 @@ pub fn wait_until(timeout: Duration, what: &str, mut ready: impl FnMut() -> bool
         }
         thread::sleep(POLL);
     }
+}
+
+/// Waits until someone presses Ctrl-C or this process is asked to end by SIGTERM.
+///
+/// Before this is called those end the process as they do by default, and the kernel its children.
+pub fn wait_for_interrupt() -> Result<()> {
+    let (interrupt, interrupted) = mpsc::channel();
+    ctrlc::set_handler(move || {
+        let _ = interrupt.send(());
+    })?;
+    interrupted.recv().context("the handler of signals has ended")
 }
 
 /// A TCP port of 127.0.0.1 that nobody listens on, and that this process was not given before.
@@ -208,19 +208,14 @@ pub fn run_dir() -> Result<&'static Path> {
         let runs = crate::target_dir().join("testbed");
         forget_old_runs(&runs);
         let own = runs.join(std::process::id().to_string());
-        fs::create_dir_all(&own)
-            .map(|()| own)
-            .map_err(|error| format!("cannot write {}: {error}", runs.display()))
+        fs::create_dir_all(&own).map(|()| own).map_err(|error| format!("cannot write {}: {error}", runs.display()))
     });
-    made.as_deref()
-        .map_err(|error| anyhow::anyhow!(error.clone()))
+    made.as_deref().map_err(|error| anyhow::anyhow!(error.clone()))
 }
 
 fn forget_old_runs(runs: &Path) {
     let old = |entry: &fs::DirEntry| -> Option<bool> {
-        let age = SystemTime::now()
-            .duration_since(entry.metadata().ok()?.modified().ok()?)
-            .ok()?;
+        let age = SystemTime::now().duration_since(entry.metadata().ok()?.modified().ok()?).ok()?;
         let alive = Path::new("/proc").join(entry.file_name()).exists();
         Some(age > Duration::from_secs(3_600) && !alive)
     };
@@ -236,10 +231,7 @@ fn tail(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    let last = lines
-        .get(lines.len().saturating_sub(15)..)
-        .unwrap_or_default()
-        .join("\n    ");
+    let last = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n    ");
     format!("the end of {}:\n    {last}", log.display())
 }
 
@@ -271,10 +263,7 @@ fn spawn_tied(mut command: Command) -> io::Result<Child> {
     });
     let (reply, answer) = mpsc::channel();
     let gone = |_| io::Error::other("the thread that starts processes has ended");
-    let orders = spawner
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let orders = spawner.lock().unwrap_or_else(PoisonError::into_inner).clone();
     orders.send((command, reply)).map_err(|_| gone(()))?;
     answer.recv().map_err(|_| gone(()))?
 }
@@ -309,14 +298,9 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out of cheese; exit 3"]);
         let mut process = Process::spawn("sh", command).unwrap();
-        let error = process
-            .wait_ready(Duration::from_secs(5), || false)
-            .unwrap_err();
+        let error = process.wait_ready(Duration::from_secs(5), || false).unwrap_err();
         let told = format!("{error:#}");
-        assert!(
-            told.contains("out of cheese") && told.contains("exit status: 3"),
-            "{told}"
-        );
+        assert!(told.contains("out of cheese") && told.contains("exit status: 3"), "{told}");
     }
 
     #[test]
