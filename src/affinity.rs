@@ -81,7 +81,11 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
         Step::Negotiate(version) => {
             decision.pinned = None;
             decision.told.clear();
-            decision.ask_client_cookie(settings, now, settings.client_cookie.as_ref().and_then(|cookie| cookie.rebalance_after));
+            decision.ask_client_cookie(
+                settings,
+                now,
+                settings.client_cookie.as_ref().and_then(|cookie| cookie.rebalance_after),
+            );
             if settings.client_cookie.is_none() && !issues_token(settings, version) {
                 decision.ask_pending_cookie(settings, now);
             }

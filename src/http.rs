@@ -104,7 +104,10 @@ mod tests {
             let mut got = Vec::new();
             for param in params(target.as_bytes()) {
                 assert_eq!(&target.as_bytes()[param.range.clone()], param.raw, "{name}");
-                got.push((String::from_utf8(param.key.to_vec()).unwrap(), String::from_utf8(param.raw.to_vec()).unwrap()));
+                got.push((
+                    String::from_utf8(param.key.to_vec()).unwrap(),
+                    String::from_utf8(param.raw.to_vec()).unwrap(),
+                ));
             }
             let expected: Vec<_> = expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
             assert_eq!(got, expected, "{name}");

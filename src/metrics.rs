@@ -183,7 +183,8 @@ impl HubLabel {
     }
 
     fn clean(text: &[u8]) -> Self {
-        let plain = |byte: &u8| if byte.is_ascii_alphanumeric() || b"/_.*-~".contains(byte) { char::from(*byte) } else { '_' };
+        let plain =
+            |byte: &u8| if byte.is_ascii_alphanumeric() || b"/_.*-~".contains(byte) { char::from(*byte) } else { '_' };
         Self(text.iter().take(Self::MOST).map(plain).collect())
     }
 }

@@ -52,7 +52,14 @@ pub fn is_https(head: &Head) -> bool {
 }
 
 /// A `set-cookie` that gives `name` a value for `life`.
-pub fn set_cookie(cookie: &CookieAttributes, name: &str, value: &str, path: &str, life: Duration, https: bool) -> HeaderOp {
+pub fn set_cookie(
+    cookie: &CookieAttributes,
+    name: &str,
+    value: &str,
+    path: &str,
+    life: Duration,
+    https: bool,
+) -> HeaderOp {
     let mut text = format!("{name}={value}; Path={path}; Max-Age={}; SameSite={}", life.as_secs(), cookie.same_site);
     if let Some(domain) = &cookie.domain {
         text.push_str("; Domain=");

@@ -81,6 +81,10 @@ pub struct Surroundings<'a> {
     pub process_secret: &'a dyn Fn() -> Secret,
 }
 
+/// What the operator is told when no key is configured.
+pub const OWN_SECRET_WARNING: &str = "affinity.keys is empty: this Envoy made up a key of its own, so ids and cookies \
+     hold until it restarts and no other gateway can read them; set a key when there is more than one gateway";
+
 /// Shorter secrets are refused: XChaCha20's key has 256 bits, and a shorter secret cannot fill it.
 const LEAST_SECRET: usize = 32;
 impl Settings {
@@ -123,8 +127,13 @@ fn read(json: &[u8]) -> Result<raw::Raw, SettingsError> {
 
 /// Serde reads an array as a structure's fields in order; nobody writes a configuration so on purpose.
 fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), SettingsError> {
-    const LISTS: [&str; 5] =
-        ["hubs", "affinity.keys", "affinity.client_cookie.paths", "limits.client.exempt", "limits.reject.allow_origins"];
+    const LISTS: [&str; 5] = [
+        "hubs",
+        "affinity.keys",
+        "affinity.client_cookie.paths",
+        "limits.client.exempt",
+        "limits.reject.allow_origins",
+    ];
     let field = path.strip_prefix('.').unwrap_or(path);
     match value {
         serde_json::Value::Array(_) if !LISTS.contains(&field) => {

@@ -226,7 +226,13 @@ impl Stream {
         }
     }
 
-    fn count_steered(&mut self, exchange: &Exchange, decision: &Decision, upstream: Option<&Address>, store: &dyn Store) {
+    fn count_steered(
+        &mut self,
+        exchange: &Exchange,
+        decision: &Decision,
+        upstream: Option<&Address>,
+        store: &dyn Store,
+    ) {
         let (Some(pinned), Some(upstream)) = (&decision.pinned, upstream) else { return };
         let outcome = if pinned.address == *upstream { Outcome::Routed } else { Outcome::HostGone };
         let hub = self.label(&exchange.hub, store);
@@ -253,4 +259,3 @@ fn expects_answer(status: u16, negotiated: bool, head: &Head) -> Result<(), Nego
     let length = head.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_ANSWER) { Err(Negotiation::TooLarge) } else { Ok(()) }
 }
-

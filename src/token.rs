@@ -214,7 +214,9 @@ mod tests {
 
     #[test]
     fn a_sealed_route_opens_only_as_it_was_sealed() {
-        let open = |keys: &[&str], purpose, id: &str, now| ring(keys).open(purpose, id.as_bytes(), sealed().as_bytes(), at(now));
+        let open = |keys: &[&str], purpose, id: &str, now| {
+            ring(keys).open(purpose, id.as_bytes(), sealed().as_bytes(), at(now))
+        };
         let token = Purpose::ConnectionToken;
         for (name, got, expected) in [
             ("same key", open(&["a"], token, "id", 1_059), Ok(route())),
@@ -244,10 +246,17 @@ mod tests {
             for flip in [0x01, 0x02, 0x20, 0x80] {
                 let mut altered = sealed.clone().into_bytes();
                 altered[at_byte] ^= flip;
-                assert!(ring.open(Purpose::ConnectionToken, b"id", &altered, at(1_000)).is_err(), "byte {at_byte} ^ {flip}");
+                assert!(
+                    ring.open(Purpose::ConnectionToken, b"id", &altered, at(1_000)).is_err(),
+                    "byte {at_byte} ^ {flip}"
+                );
             }
             let cut = &sealed.as_bytes()[..at_byte];
-            assert_eq!(ring.open(Purpose::ConnectionToken, b"id", cut, at(1_000)), Err(Refusal::Forged), "cut at {at_byte}");
+            assert_eq!(
+                ring.open(Purpose::ConnectionToken, b"id", cut, at(1_000)),
+                Err(Refusal::Forged),
+                "cut at {at_byte}"
+            );
         }
     }
 

@@ -146,13 +146,19 @@ impl ConnectionCookies<'_> {
     }
 
     /// Follows a connection: bound at the first answer, cleared when the connection is over.
-    fn follow(&self, step: Step, decision: Decision, nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>) -> Vec<HeaderOp> {
+    fn follow(
+        &self,
+        step: Step,
+        decision: Decision,
+        nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>,
+    ) -> Vec<HeaderOp> {
         let Some(id) = &decision.id else { return Vec::new() };
         let name = self.bound_name(&token::fingerprint_of_id(id));
         let unknown_to_hub = self.answered.status == 404;
         if unknown_to_hub || (step == Step::Delete && self.answered.status < 300) {
             let bound = decision.jar.bound_to(id).map(|_| self.clear(&name));
-            let pending = decision.jar.pending.as_ref().filter(|_| unknown_to_hub).map(|_| self.clear(&self.cookie.name));
+            let pending =
+                decision.jar.pending.as_ref().filter(|_| unknown_to_hub).map(|_| self.clear(&self.cookie.name));
             return bound.into_iter().chain(pending).collect();
         }
         let by_pending = decision.pinned.as_ref().is_some_and(|pinned| pinned.source == Source::PendingCookie);
@@ -170,7 +176,13 @@ impl ConnectionCookies<'_> {
         format!("{}-{fingerprint}", self.cookie.name)
     }
 
-    fn seal(&self, purpose: Purpose, id: &[u8], life: Duration, nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>) -> Option<String> {
+    fn seal(
+        &self,
+        purpose: Purpose,
+        id: &[u8],
+        life: Duration,
+        nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>,
+    ) -> Option<String> {
         let route = Route::new(self.answered.upstream.clone()?, self.answered.now, life);
         self.settings.ring.seal(purpose, id, &route, nonce()?)
     }

@@ -79,7 +79,8 @@ impl HttpContext for HttpExchange {
             Chunk::Hold => return Action::Pause,
             Chunk::Complete => {}
         }
-        let body = hostcalls::get_buffer(BufferType::HttpResponseBody, 0, buffered).unwrap_or_default().unwrap_or_default();
+        let body =
+            hostcalls::get_buffer(BufferType::HttpResponseBody, 0, buffered).unwrap_or_default().unwrap_or_default();
         if let Some(answer) = at_this_moment(|moment| self.stream.on_negotiate_answer(&body, moment))
             && let Err(status) = hostcalls::set_buffer(BufferType::HttpResponseBody, 0, buffered, &answer)
         {

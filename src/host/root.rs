@@ -10,7 +10,7 @@ use proxy_wasm::types::ContextType;
 use super::exchange::HttpExchange;
 use super::meters::Meters;
 use super::{random, store};
-use crate::settings::{Settings, SettingsError, Surroundings};
+use crate::settings::{OWN_SECRET_WARNING, Settings, SettingsError, Surroundings};
 use crate::store::{self, HubNames, Secret};
 use crate::stream::Stream;
 
@@ -63,10 +63,7 @@ fn configure(json: &[u8], candidate: Secret) -> Result<Settings, SettingsError> 
     };
     let settings = Settings::parse(json, &Surroundings { env: &environment, process_secret: &process_secret })?;
     if created.get() {
-        warn!(
-            "affinity.keys is empty: this Envoy made up a key of its own, so ids and cookies hold until it restarts and \
-             no other gateway can read them; set a key when there is more than one gateway"
-        );
+        warn!("{OWN_SECRET_WARNING}");
     }
     Ok(settings)
 }

@@ -60,7 +60,8 @@ pub(super) fn check(connection: raw::ConnectionCookie, client: raw::ClientCookie
 fn check_client(raw: raw::ClientCookie) -> Result<ClientCookie, SettingsError> {
     const FIELD: &str = "affinity.client_cookie";
     let raw::ClientCookie { name, max_age, same_site, secure, http_only, partitioned, domain, path, .. } = raw;
-    let attributes = Attributes { name, max_age, same_site, secure, http_only, partitioned, domain }.check(FIELD, &path)?;
+    let attributes =
+        Attributes { name, max_age, same_site, secure, http_only, partitioned, domain }.check(FIELD, &path)?;
     if !path.starts_with('/') || path.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b';') {
         return Err(SettingsError::at(format!("{FIELD}.path"), Problem::NotAPath(path)));
     }
@@ -131,7 +132,7 @@ impl Attributes {
 fn is_domain(domain: &str) -> bool {
     let labels = domain.strip_prefix('.').unwrap_or(domain).split('.');
     domain.len() <= 253
-        && labels.into_iter().all(|label| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        })
+        && labels
+            .into_iter()
+            .all(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
 }

@@ -104,18 +104,30 @@ impl fmt::Display for Problem {
                 f,
                 "environment variable `{name}` is not set in the module; pass it with vm_config.environment_variables (Istio: vmConfig.env)"
             ),
-            Self::SecretTooShort { bytes, least } => write!(f, "a secret of {bytes} bytes is too short; at least {least} are needed"),
+            Self::SecretTooShort { bytes, least } => {
+                write!(f, "a secret of {bytes} bytes is too short; at least {least} are needed")
+            }
             Self::OutOfRange { least, most } => write!(f, "out of range; {least} to {most} is allowed"),
             Self::NotAnObject => f.write_str("invalid type: sequence, expected a map"),
-            Self::NotAPath(path) => write!(f, "`{path}` is not a path; it starts with `/` and has no query, space or empty segment"),
-            Self::PartialWildcard(path) => write!(f, "`{path}` has a `*` inside a segment; a `*` stands for one whole segment"),
-            Self::NotAPinHeader(name) => write!(f, "`{name}` cannot be the pin header; a name that starts with `x-` is needed"),
+            Self::NotAPath(path) => {
+                write!(f, "`{path}` is not a path; it starts with `/` and has no query, space or empty segment")
+            }
+            Self::PartialWildcard(path) => {
+                write!(f, "`{path}` has a `*` inside a segment; a `*` stands for one whole segment")
+            }
+            Self::NotAPinHeader(name) => {
+                write!(f, "`{name}` cannot be the pin header; a name that starts with `x-` is needed")
+            }
             Self::NotACookieName(name) => {
                 write!(f, "`{name}` is not a cookie name; 1 to 64 letters, digits and !#$%&'*+-.^_`|~ are allowed")
             }
-            Self::NotADomain(domain) => write!(f, "`{domain}` is not a domain; a name such as `example.com` is needed, or null"),
+            Self::NotADomain(domain) => {
+                write!(f, "`{domain}` is not a domain; a name such as `example.com` is needed, or null")
+            }
             Self::SameNameAs(other) => write!(f, "is also the name of {other}; the two must differ"),
-            Self::NeedsSecure(what) => write!(f, "{what} needs the attribute Secure, or browsers drop the cookie; set secure to auto or true"),
+            Self::NeedsSecure(what) => {
+                write!(f, "{what} needs the attribute Secure, or browsers drop the cookie; set secure to auto or true")
+            }
             Self::NotAHostCookie => f.write_str("a `__Host-` cookie has the path / and no domain; choose another name"),
             Self::BeyondMaxAge(max_age) => {
                 write!(f, "must be shorter than max_age ({})", humantime::format_duration(*max_age))

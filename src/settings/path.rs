@@ -48,7 +48,9 @@ impl PathPattern {
         rest.split(|byte| *byte == b'/').all(|got| match wanted.next() {
             None => false,
             Some(Segment::Any) => !got.is_empty(),
-            Some(Segment::Exact(text)) => percent_decode(got).map(|byte| byte.to_ascii_lowercase()).eq(text.iter().copied()),
+            Some(Segment::Exact(text)) => {
+                percent_decode(got).map(|byte| byte.to_ascii_lowercase()).eq(text.iter().copied())
+            }
         }) && wanted.next().is_none()
     }
 }

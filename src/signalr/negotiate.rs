@@ -63,7 +63,8 @@ impl Answer {
             return Self::Redirect;
         }
         // ASP.NET Core always lists the transports; without them this is some other document with an id in it.
-        let (Some(raw), Some(_)) = (members.connection_token.or(members.connection_id), members.available_transports) else {
+        let (Some(raw), Some(_)) = (members.connection_token.or(members.connection_id), members.available_transports)
+        else {
             return Self::Unknown;
         };
         match serde_json::from_str::<String>(raw.get()) {
@@ -102,7 +103,8 @@ mod tests {
     use super::*;
 
     const V1: &str = r#"{"negotiateVersion":1,"connectionId":"pub","connectionToken":"tok","availableTransports":[]}"#;
-    const V0: &str = r#"{"connectionId":"pub","availableTransports":[{"transport":"WebSockets","transferFormats":["Text"]}]}"#;
+    const V0: &str =
+        r#"{"connectionId":"pub","availableTransports":[{"transport":"WebSockets","transferFormats":["Text"]}]}"#;
 
     #[test]
     fn the_answer_is_told_from_lookalikes() {
@@ -132,12 +134,17 @@ mod tests {
         ] {
             assert_eq!(id(body), expected, "{name}");
         }
-        assert_eq!(Answer::read(b"{\"connectionId\":\"\xff\",\"availableTransports\":[]}"), Answer::Unknown, "not UTF-8");
+        assert_eq!(
+            Answer::read(b"{\"connectionId\":\"\xff\",\"availableTransports\":[]}"),
+            Answer::Unknown,
+            "not UTF-8"
+        );
     }
 
     #[test]
     fn nothing_but_the_id_changes() {
-        let body = "{ \"x\" : [1, 2.50] ,\n\"connectionToken\":\t\"to\\u006b\" , \"availableTransports\":[], \"y\":\"\\/é\"}";
+        let body =
+            "{ \"x\" : [1, 2.50] ,\n\"connectionToken\":\t\"to\\u006b\" , \"availableTransports\":[], \"y\":\"\\/é\"}";
         let Answer::Id(id) = Answer::read(body.as_bytes()) else { panic!("not recognised") };
         let spliced = String::from_utf8(id.splice(body.as_bytes(), "SEALED").unwrap()).unwrap();
         assert_eq!(spliced, body.replace("to\\u006b", "to\\u006b.SEALED"));

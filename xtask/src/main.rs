@@ -1,2 +1,67 @@
-//! `cargo xtask`: every task of this repository.
-fn main() {}
+//! `cargo xtask`: the one entry point to every task of this repository.
+//!
+//! It needs Rust (by rustup), Python 3 and Node, installs everything else into a cache, and says what it does.
+
+mod cargo;
+mod check_config;
+mod demo;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Every task of envoy-signalr", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show real SignalR clients through real Envoy, without the filter and with it, then serve a page to play with
+    Demo(demo::Demo),
+    /// Run all tests: the core (also at 32 bits), the module, real Envoy, real hubs with real clients
+    Test {
+        /// Run only the tests whose name contains this
+        name: Option<String>,
+    },
+    /// Check format, lints (native and wasm) and documentation
+    Check,
+    /// Build the module and print its path
+    Wasm,
+    /// What CI runs: check, then test
+    Ci,
+    /// Validate a plugin configuration: JSON, YAML, or one inside an Envoy bootstrap, WasmPlugin, TrafficExtension or EnvoyFilter
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Demo(options) => return demo::run(options),
+        Task::CheckConfig { file } => return check_config::run(&file),
+        Task::Test { name } => cargo::test(name.as_deref())?,
+        Task::Check => cargo::check()?,
+        Task::Wasm => println!("{}", testbed::envoy::module()?.display()),
+        Task::Ci => {
+            cargo::check()?;
+            cargo::test(None)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -111,7 +111,12 @@ struct Reject {
 
 impl Default for Reject {
     fn default() -> Self {
-        Self { status: 429, retry_after: Span::seconds(5), negotiate: RejectNegotiate::Status, allow_origins: Vec::new() }
+        Self {
+            status: 429,
+            retry_after: Span::seconds(5),
+            negotiate: RejectNegotiate::Status,
+            allow_origins: Vec::new(),
+        }
     }
 }
 
