@@ -4,6 +4,7 @@
 //! negotiated must be the pod that answers. They run as processes of their own, and one that hangs
 //! is ended.
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
@@ -137,6 +138,45 @@ impl Default for PythonClient {
     }
 }
 
+/// Microsoft's JavaScript client in a page, in Chromium.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrowserClient {
+    /// The page, such as the hub's own. On another site than `url`, the browser's rules for that hold.
+    pub page: String,
+    /// The base URL of the hub.
+    pub url: String,
+    /// The path of the hub.
+    pub hub: String,
+    /// The only transport it may use.
+    pub transport: Transport,
+    /// How many connections the page makes.
+    pub connects: u32,
+    /// How many of them at the same time; a browser holds six on HTTP/1.1.
+    pub parallel: u32,
+    /// How long each connection stays open once it has proved itself.
+    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
+    pub hold: Duration,
+    /// How long one try may take, holding aside.
+    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
+    pub try_timeout: Duration,
+}
+
+impl Default for BrowserClient {
+    fn default() -> Self {
+        Self {
+            page: String::new(),
+            url: String::new(),
+            hub: "/chat".into(),
+            transport: Transport::WebSockets,
+            connects: 10,
+            parallel: 2,
+            hold: Duration::ZERO,
+            try_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
 /// What came of all the tries.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Outcome {
@@ -192,10 +232,7 @@ impl Running {
 
 /// Runs the Node client to its end.
 pub fn run_node(client: &NodeClient) -> Result<Outcome> {
-    let modules = tools::node_clients()?.join("node_modules");
-    let mut command = Command::new("node");
-    command.arg(driver("signalr.mjs")).arg(serde_json::to_string(client)?);
-    command.env("NODE_PATH", modules).env("NODE_NO_WARNINGS", "1");
+    let command = node("signalr.mjs", &serde_json::to_value(client)?)?;
     let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
     outcome("node-client", command, timeout)
 }
@@ -211,6 +248,18 @@ pub fn run_python(client: &PythonClient) -> Result<Outcome> {
     outcome("python-client", command, timeout)
 }
 
+/// Runs the client in Chromium to its end.
+pub fn run_browser(client: &BrowserClient) -> Result<Outcome> {
+    let chromium = tools::chromium()?;
+    let text = |value: &OsString| value.to_string_lossy().into_owned();
+    let environment = chromium.environment.iter().map(|(name, value)| (*name, text(value)));
+    let mut options = serde_json::to_value(client)?;
+    options["program"] = text(&chromium.program.into()).into();
+    options["environment"] = serde_json::to_value(environment.collect::<BTreeMap<_, _>>())?;
+    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
+    outcome("browser-client", node("browser.mjs", &options)?, timeout)
+}
+
 /// Starts the Node client; the test goes on while it holds its connections.
 pub fn start_node(client: NodeClient) -> Running {
     Running { driver: thread::spawn(move || run_node(&client)) }
@@ -219,6 +268,15 @@ pub fn start_node(client: NodeClient) -> Running {
 /// Starts the Python client; the test goes on while it holds its connections.
 pub fn start_python(client: PythonClient) -> Running {
     Running { driver: thread::spawn(move || run_python(&client)) }
+}
+
+/// A command that runs one of the drivers in JavaScript.
+fn node(program: &str, options: &serde_json::Value) -> Result<Command> {
+    let modules = tools::node_clients()?.join("node_modules");
+    let mut command = Command::new("node");
+    command.arg(driver(program)).arg(options.to_string());
+    command.env("NODE_PATH", modules).env("NODE_NO_WARNINGS", "1");
+    Ok(command)
 }
 
 fn outcome(name: &str, command: Command, timeout: Duration) -> Result<Outcome> {

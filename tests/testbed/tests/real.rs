@@ -2,7 +2,9 @@
 //! reports is true. The tests of the filter rest on this.
 use std::time::Duration;
 
-use testbed::clients::{Cookies, NodeClient, PythonClient, Transport, run_node, run_python, start_node};
+use testbed::clients::{
+    BrowserClient, Cookies, NodeClient, PythonClient, Transport, run_browser, run_node, run_python, start_node,
+};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
 use testbed::http;
 use testbed::hub::{Hub, HubOptions, three_hubs};
@@ -26,6 +28,23 @@ fn clients_reach_a_single_hub_by_every_transport() {
     assert_eq!(outcome.connected, 6, "{:?}", outcome.first_error());
     let requests = hub.requests().unwrap();
     assert!(requests.iter().any(|request| request.method == "POST" && request.path == "/chat/negotiate"));
+}
+
+#[test]
+fn a_page_reaches_a_hub_on_its_own_site_and_on_another() {
+    // The site of a URL is its host, so `localhost` and `127.0.0.1` are two.
+    let port = testbed::process::free_port().unwrap();
+    let site = format!("http://localhost:{port}");
+    let options = HubOptions { port: Some(port), cors_origins: vec![site.clone()], ..HubOptions::default() };
+    let hub = Hub::start(&options).unwrap();
+    for (name, page) in [("own", hub.url()), ("another", site)] {
+        for transport in Transport::ALL {
+            let client =
+                BrowserClient { page: page.clone(), url: hub.url(), transport, connects: 3, ..Default::default() };
+            let outcome = run_browser(&client).unwrap();
+            assert_eq!(outcome.connected, 3, "{name} site, {transport:?}: {:?}", outcome.first_error());
+        }
+    }
 }
 
 #[test]

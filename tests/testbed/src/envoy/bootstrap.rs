@@ -115,7 +115,9 @@ fn configure(filters: &mut [Value], settings: &Value, places: &Places) -> Result
     let filter = filters.iter_mut().find(|filter| is_type(filter, "Wasm")).context("envoy.yaml has no wasm filter")?;
     let config = &mut filter["typed_config"]["config"];
     config["vm_config"]["code"] = json!({ "local": { "filename": places.module } });
-    config["configuration"] = json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": settings });
+    // A Struct would reach the filter as protobuf.
+    let value = settings.to_string();
+    config["configuration"] = json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": value });
     Ok(())
 }
 

@@ -83,7 +83,7 @@ impl Dotnet {
             // Nothing of a build in the source tree: another SDK's build may lie there.
             .arg(format!("-p:BaseIntermediateOutputPath={}/obj/", scratch.path().display()))
             .arg(format!("-p:OutputPath={}/bin/", scratch.path().display()))
-            .args(["-p:UseAppHost=false", "-p:UseSharedCompilation=false"])
+            .args(["-p:UseAppHost=false", "-p:UseSharedCompilation=false", "-p:UseRazorBuildServer=false"])
             .current_dir(project);
         // The SDK tells what is wrong on its standard output.
         process::run_telling_all("dotnet", command, Duration::from_secs(300))

@@ -1,0 +1,77 @@
+// What a JavaScript client does here, the same in Node and in a page: connect, ask the hub who it is, report.
+// It imports nothing, so that a page can be given it as text.
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function within(ms, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/// MessagePack keeps the names of .NET's properties, JSON makes them camel case.
+function lowerFirst(object) {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key[0].toLowerCase() + key.slice(1), value]));
+}
+
+async function prove(connection, options, seen) {
+  await connection.start();
+  seen.connectionId = connection.connectionId;
+  const me = lowerFirst(await connection.invoke('WhoAmI'));
+  seen.answeredPod = me.pod;
+  seen.transport = me.transport;
+  const text = `hello ${Math.random()} äöü`;
+  const echo = await connection.invoke('Echo', text);
+  if (echo !== text) throw new Error(`the echo of "${text}" is "${echo}"`);
+  if (!options.skipNegotiation && me.connectionId !== connection.connectionId) {
+    throw new Error(`the client is ${connection.connectionId}, to the hub it is ${me.connectionId}`);
+  }
+}
+
+async function attempt(options, build) {
+  const seen = { ok: false, negotiatedPod: null, answeredPod: null, connectionId: null, transport: null, error: null, cut: null };
+  const began = performance.now();
+  const connection = build(options, seen);
+  let stopping = false;
+  connection.onclose((error) => {
+    if (!stopping) seen.cut = error ? String(error.message ?? error) : 'closed by the other side';
+  });
+  try {
+    await within(options.tryMs, prove(connection, options, seen));
+    seen.ok = true;
+  } catch (error) {
+    seen.error = String(error.message ?? error);
+  }
+  seen.milliseconds = Math.round(performance.now() - began);
+  if (seen.ok && options.holdMs) await sleep(options.holdMs);
+  stopping = true;
+  await within(5000, connection.stop()).catch(() => {});
+  return seen;
+}
+
+/// Makes all the connections; `build(options, seen)` makes one and may note things in `seen`.
+export async function attempts(options, build) {
+  const tries = [];
+  let next = 0;
+  const worker = async () => {
+    while (next < options.connects) {
+      const number = next++;
+      tries[number] = await attempt(options, build);
+    }
+  };
+  await Promise.all(Array.from({ length: options.parallel }, worker));
+  return tries;
+}
+
+/// The report on all tries. One whose answer came from another pod than the negotiated one has failed.
+export function report(options, tries) {
+  for (const one of tries) {
+    if (one.ok && !options.skipNegotiation && one.negotiatedPod !== one.answeredPod) {
+      one.ok = false;
+      one.error = `${one.negotiatedPod} negotiated, ${one.answeredPod} answered`;
+    }
+  }
+  return JSON.stringify({ tried: tries.length, connected: tries.filter((one) => one.ok).length, tries }) + '\n';
+}
