@@ -11,15 +11,16 @@ function within(ms, promise) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-/// MessagePack keeps the names of .NET's properties, JSON makes them camel case.
-function lowerFirst(object) {
-  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key[0].toLowerCase() + key.slice(1), value]));
+/// By MessagePack the hub of the tests sends objects as JSON text, with the names as .NET has them.
+function object(answer) {
+  const entries = Object.entries(typeof answer === 'string' ? JSON.parse(answer) : answer);
+  return Object.fromEntries(entries.map(([key, value]) => [key[0].toLowerCase() + key.slice(1), value]));
 }
 
 async function prove(connection, options, seen) {
   await connection.start();
   seen.connectionId = connection.connectionId;
-  const me = lowerFirst(await connection.invoke('WhoAmI'));
+  const me = object(await connection.invoke('WhoAmI'));
   seen.answeredPod = me.pod;
   seen.transport = me.transport;
   const text = `hello ${Math.random()} äöü`;

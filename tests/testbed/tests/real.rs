@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use testbed::clients::{
-    BrowserClient, Cookies, NodeClient, PythonClient, Transport, run_browser, run_node, run_python, start_node,
+    BrowserClient, Cookies, NodeClient, Protocol, PythonClient, Transport, run_browser, run_node, run_python,
+    start_node,
 };
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
 use testbed::http;
@@ -23,6 +24,12 @@ fn clients_reach_a_single_hub_by_every_transport() {
             let attempt = &outcome.tries[0];
             assert_eq!(attempt.transport.as_deref(), Some(format!("{transport:?}").as_str()));
         }
+    }
+    for transport in [Transport::WebSockets, Transport::LongPolling] {
+        let protocol = Protocol::MessagePack;
+        let client = NodeClient { url: hub.url(), transport, protocol, connects: 6, ..NodeClient::default() };
+        let outcome = run_node(&client).unwrap();
+        assert_eq!(outcome.connected, 6, "{transport:?}, {protocol:?}: {:?}", outcome.first_error());
     }
     let outcome = run_python(&PythonClient { url: hub.url(), connects: 6, ..PythonClient::default() }).unwrap();
     assert_eq!(outcome.connected, 6, "{:?}", outcome.first_error());

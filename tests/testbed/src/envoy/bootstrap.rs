@@ -207,7 +207,7 @@ mod tests {
             ("listener", r#""socket_address":{"address":"127.0.0.1","port_value":1}"#),
             ("admin", r#""socket_address":{"address":"127.0.0.1","port_value":2}"#),
             ("module", r#""local":{"filename":"/m.wasm"}"#),
-            ("settings", r#""value":{"explain":true}"#),
+            ("settings", r#""value":"{\"explain\":true}""#),
             ("host", r#""socket_address":{"address":"127.0.0.1","port_value":7}"#),
             ("IPv6 host", r#""socket_address":{"address":"::1","port_value":8}"#),
         ] {

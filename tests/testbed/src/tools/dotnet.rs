@@ -62,7 +62,8 @@ impl Dotnet {
     /// Builds the project in `directory` and returns its program. Unchanged sources are built once.
     pub fn publish(&self, directory: &Path) -> Result<PathBuf> {
         let name = directory.file_name().context("a project has a folder")?.to_string_lossy().into_owned();
-        let sources = sources(directory)?;
+        let mut sources = sources(directory)?;
+        sources.extend(self::sources(&additions())?);
         let print = fingerprint(sources.iter().map(PathBuf::as_path))?;
         let folder = format!("{name}-{}-{print}", self.framework);
         let what = format!("building {name} for {}", self.framework);
@@ -79,6 +80,7 @@ impl Dotnet {
             .args(["publish", "--configuration", "Release", "--nologo", "--output"])
             .arg(to)
             .arg(format!("-p:TargetFramework={}", self.framework))
+            .arg(format!("-p:CustomAfterMicrosoftCommonTargets={}", additions().join("messagepack.targets").display()))
             .arg(format!("-p:RestoreConfigFile={}", offline.display()))
             // Nothing of a build in the source tree: another SDK's build may lie there.
             .arg(format!("-p:BaseIntermediateOutputPath={}/obj/", scratch.path().display()))
@@ -130,6 +132,11 @@ fn openssl() -> Result<PathBuf> {
         Ok(symlink("libcrypto-2ade47cd.so.1.1", libraries.join("libcrypto.so.1.1"))?)
     })?;
     Ok(place.join("psycopg2_binary.libs"))
+}
+
+/// What every project is built with, beside its own sources.
+fn additions() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("messagepack")
 }
 
 /// Every file of a project but what a build left there, in a steady order.
