@@ -96,6 +96,10 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
         Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other => {
             decision.ask_connection_cookie(settings, now);
             decision.ask_pending_cookie(settings, now);
+            // Not its main purpose, but it names the pod of the client's last negotiate, and any other would be a guess.
+            if decision.pinned.is_none() {
+                decision.ask_client_cookie(settings, now, None);
+            }
             if decision.pinned.is_none() && decision.told.is_empty() {
                 decision.told.push((Source::Nothing, Outcome::Absent));
             }

@@ -10,6 +10,15 @@
 //! Values come in and plans go out: the core knows neither Envoy nor a clock. Only `host`, which exists in the module
 //! alone, talks to Envoy.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::string_slice,
+        reason = "a test may panic; clippy.toml has no switch for these"
+    )
+)]
+
 pub mod affinity;
 pub mod clock;
 #[cfg(target_os = "wasi")]

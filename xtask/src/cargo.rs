@@ -22,7 +22,12 @@ pub(crate) fn check() -> Result<()> {
             &["clippy", "--package", "envoy-signalr", "--lib", "--target", target, "--", "-D", "warnings"],
         )?;
     }
-    cargo("documentation", &["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+    run(
+        "documentation",
+        Command::new(env!("CARGO"))
+            .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+            .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
+    )
 }
 
 /// All tests, or those whose name contains `name`.

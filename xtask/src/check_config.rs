@@ -109,12 +109,13 @@ fn istio(plugin: Option<&Value>) -> Found {
 fn any(configuration: Option<&Value>) -> Result<String> {
     let Some(configuration) = configuration else { return Ok(String::new()) };
     let kind = configuration.get("@type").and_then(Value::as_str).unwrap_or_default();
-    let value = configuration.get("value");
-    match (kind.rsplit('.').next(), value) {
-        (Some("Struct"), Some(value)) => Ok(value.to_string()),
-        (Some("Struct"), None) => Ok("{}".to_owned()),
+    match (kind.rsplit('.').next(), configuration.get("value")) {
+        (Some("StringValue"), None) => Ok(String::new()),
         (Some("StringValue"), Some(Value::String(text))) => Ok(text.clone()),
-        _ => bail!("the plugin's configuration has the type `{kind}`; google.protobuf.Struct or StringValue is needed"),
+        _ => bail!(
+            "the plugin's configuration has the type `{kind}`, which Envoy hands to a module as protobuf; put it as JSON text \
+             into a google.protobuf.StringValue"
+        ),
     }
 }
 
