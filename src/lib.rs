@@ -10,14 +10,23 @@
 //! Values come in and plans go out: the core knows neither Envoy nor a clock. Only `host`, which exists in the module
 //! alone, talks to Envoy.
 
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+// A trap drops every WebSocket of a worker thread, so whatever can panic is refused; a test may panic.
 #![cfg_attr(
-    test,
-    allow(
+    not(test),
+    deny(
         clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
         clippy::string_slice,
-        reason = "a test may panic; clippy.toml has no switch for these"
+        clippy::unreachable,
+        clippy::unwrap_used
     )
 )]
+#![deny(clippy::disallowed_methods)]
 
 pub mod affinity;
 pub mod clock;

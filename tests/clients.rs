@@ -1,5 +1,4 @@
 //! Tier 6: clients that others wrote, against real hubs, through a real Envoy with four worker threads.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers may panic, too")]
 
 use serde_json::{Value, json};
 use testbed::clients::{Cookies, NodeClient, Outcome, PythonClient, Transport, run_node, run_python};

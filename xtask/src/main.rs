@@ -2,8 +2,6 @@
 //!
 //! It needs Rust (by rustup), Python 3 and Node, installs everything else into a cache, and says what it does.
 
-#![allow(clippy::disallowed_methods, reason = "the list is for the filter's core; here the environment is read")]
-
 mod cargo;
 mod check_config;
 mod demo;
