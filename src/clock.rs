@@ -51,6 +51,8 @@ impl Seconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn seconds_saturate_instead_of_wrapping() {

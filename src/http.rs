@@ -90,6 +90,8 @@ pub fn params(target: &[u8]) -> impl Iterator<Item = Param<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn parameters_know_their_place() {

@@ -192,6 +192,8 @@ impl HubLabel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn labels_stand_in_the_name_as_istio_reads_them() {

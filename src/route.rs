@@ -82,6 +82,8 @@ pub fn clear_cookie(cookie: &CookieAttributes, name: &str, path: &str, https: bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn a_cookie_says_what_was_configured() {

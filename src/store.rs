@@ -141,6 +141,8 @@ pub(crate) mod memory {
 mod tests {
     use super::memory::MemoryStore;
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn the_first_worker_makes_the_secret_and_all_use_it() {

@@ -259,3 +259,6 @@ fn expects_answer(status: u16, negotiated: bool, head: &Head) -> Result<(), Nego
     let length = head.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_ANSWER) { Err(Negotiation::TooLarge) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,6 +195,8 @@ fn associated_data(header: &[u8], purpose: Purpose, id: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn at(seconds: u64) -> Seconds {
         crate::clock::Millis::since_epoch(Duration::from_secs(seconds)).seconds()

@@ -1,4 +1,6 @@
 use super::*;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn parse(json: &str) -> Result<Settings, SettingsError> {
     parse_with(json, &|| [0; 32])
@@ -43,6 +45,7 @@ fn the_documented_schema_is_accepted_in_full() {
 }
 
 /// Every mistake has a file and the line it is refused with; Envoy and `check-config` are held to the same files.
+#[cfg(not(target_family = "wasm"))] // no files there
 #[test]
 fn each_mistake_is_refused_with_its_line() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/configs/refused");

@@ -101,6 +101,8 @@ fn end_of(raw: &RawValue, body: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const V1: &str = r#"{"negotiateVersion":1,"connectionId":"pub","connectionToken":"tok","availableTransports":[]}"#;
     const V0: &str =
