@@ -6,10 +6,7 @@
 //!
 //! It is a crate of its own so that `cargo xtask demo` and the tests share it, and so that nothing
 //! of it can get into the filter.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the list is for the core of the filter; here the clock and the environment are read"
-)]
+#![warn(missing_docs)]
 
 pub mod clients;
 pub mod envoy;

@@ -214,16 +214,18 @@ pub fn run_dir() -> Result<&'static Path> {
 }
 
 fn forget_old_runs(runs: &Path) {
-    let old = |entry: &fs::DirEntry| -> Option<bool> {
-        let age = SystemTime::now().duration_since(entry.metadata().ok()?.modified().ok()?).ok()?;
-        let alive = Path::new("/proc").join(entry.file_name()).exists();
-        Some(age > Duration::from_secs(3_600) && !alive)
-    };
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
-        if old(&entry) == Some(true) {
+        let alive = Path::new("/proc").join(entry.file_name()).exists();
+        if !alive && is_older(&entry, Duration::from_secs(3_600)) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Whether this was last changed longer ago than `age`.
+pub(crate) fn is_older(entry: &fs::DirEntry, age: Duration) -> bool {
+    let changed = entry.metadata().and_then(|metadata| metadata.modified());
+    changed.is_ok_and(|changed| SystemTime::now().duration_since(changed).is_ok_and(|passed| passed > age))
 }
 
 /// The last lines of a log, for an error.

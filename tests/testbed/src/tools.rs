@@ -26,6 +26,9 @@ use crate::process;
 /// Long enough for a slow line; short enough for a CI job to say what it waited for.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 
+/// How the names of folders begin that are being filled.
+const UNFINISHED: &str = ".making-";
+
 /// The folder that keeps what was fetched: `$ENVOY_SIGNALR_CACHE`, or `envoy-signalr` in the
 /// user's cache folder.
 pub fn cache_dir() -> Result<PathBuf> {
@@ -49,15 +52,26 @@ fn install(parent: &Path, folder: &str, what: &str, make: impl FnOnce(&Path) -> 
     if place.exists() {
         return Ok(place);
     }
+    forget_unfinished(parent);
     eprintln!("{what} …");
     let started = Instant::now();
-    let scratch = tempfile::Builder::new().prefix(".making-").tempdir_in(parent)?;
+    let scratch = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent)?;
     let content = scratch.path().join("content");
     fs::create_dir(&content)?;
     make(&content).with_context(|| format!("failed: {what}"))?;
     fs::rename(&content, &place)?;
     eprintln!("… done in {:.0} s", started.elapsed().as_secs_f32().ceil());
     Ok(place)
+}
+
+/// Removes what runs left behind that were killed in the middle.
+fn forget_unfinished(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+        if unfinished && process::is_older(&entry, DOWNLOAD_TIMEOUT * 2) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Installs the wheels that the requirements file names into `directory`.
@@ -100,12 +114,13 @@ fn require(program: &str, arguments: &[&str], remedy: &str) -> Result<()> {
     }
 }
 
-/// A short name for the content of some files, to see whether they changed.
+/// A short name for the content of some files, to see whether they changed. Where they lie does not
+/// count, only their names: every clone of the repository may use one cache.
 fn fingerprint<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     for file in files {
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        (file, bytes).hash(&mut hasher);
+        (file.file_name(), bytes).hash(&mut hasher);
     }
     Ok(format!("{:016x}", hasher.finish()))
 }
