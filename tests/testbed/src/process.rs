@@ -306,6 +306,15 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_hangs_is_ended_and_told() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo still here >&2; exec sleep 60"]);
+        let error = run("sh", command, Duration::from_millis(200)).unwrap_err();
+        let told = format!("{error:#}");
+        assert!(told.contains("in vain for sh to end") && told.contains("still here"), "{told}");
+    }
+
+    #[test]
     fn what_was_awaited_in_vain_is_named() {
         let error = wait_until(Duration::from_millis(30), "a miracle", || false).unwrap_err();
         assert!(error.to_string().contains("a miracle"));
