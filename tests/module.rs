@@ -1,0 +1,131 @@
+//! Tier 4: the module itself, before any Envoy runs it: what it asks for, what it offers, how big it is.
+//!
+//! An import that Envoy does not have keeps the filter from starting, and one that nobody expected shows what a
+//! dependency brought in. So every import is listed here with its reason, and a new one is a decision.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use wasmparser::{ExternalKind, Parser, Payload, TypeRef, Validator};
+
+/// Uncompressed. What a gateway fetches and compiles before it serves its first request.
+const MOST_BYTES: usize = 1_024 * 1_024;
+
+const ENV: &str = "env";
+const WASI: &str = "wasi_snapshot_preview1";
+
+/// What the module may ask of Envoy: the proxy-wasm ABI 0.2.1, and of WASI the few calls that Envoy has.
+const IMPORTS: &[(&str, &[&str])] = &[
+    // What the filter does: headers, a negotiate's body, the upstream's address, the clock.
+    (ENV, &["proxy_get_header_map_pairs", "proxy_get_header_map_value"]),
+    (ENV, &["proxy_add_header_map_value", "proxy_replace_header_map_value", "proxy_remove_header_map_value"]),
+    (ENV, &["proxy_get_buffer_bytes", "proxy_set_buffer_bytes"]),
+    (ENV, &["proxy_get_property", "proxy_get_current_time_nanoseconds"]),
+    // What it tells: metrics and log lines.
+    (ENV, &["proxy_define_metric", "proxy_increment_metric", "proxy_log"]),
+    // What the worker threads agree on: the process's secret and the names of hubs.
+    (ENV, &["proxy_get_shared_data", "proxy_set_shared_data"]),
+    // The SDK's dispatcher and the default methods of its traits, which link even where nothing calls them.
+    (ENV, &["proxy_set_effective_context", "proxy_done", "proxy_get_status", "proxy_call_foreign_function"]),
+    (ENV, &["proxy_set_header_map_pairs", "proxy_set_property", "proxy_set_tick_period_milliseconds"]),
+    (ENV, &["proxy_close_stream", "proxy_continue_stream", "proxy_send_local_response", "proxy_http_call"]),
+    (ENV, &["proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_close", "proxy_grpc_cancel"]),
+    (ENV, &["proxy_register_shared_queue", "proxy_resolve_shared_queue"]),
+    (ENV, &["proxy_enqueue_shared_queue", "proxy_dequeue_shared_queue"]),
+    // Nonces and the process's secret; Envoy answers from its cryptographic generator.
+    (WASI, &["random_get"]),
+    // `{"env": "..."}` in the configuration: Envoy shows only the variables that `vm_config` names.
+    (WASI, &["environ_get", "environ_sizes_get"]),
+    // Rust's standard library, for the message and the end of a panic.
+    (WASI, &["fd_write", "proc_exit"]),
+];
+
+/// What Envoy looks up by name. Without the version it refuses the module; a missing callback it skips in silence.
+const EXPORTS: &[(ExternalKind, &[&str])] = &[
+    (ExternalKind::Memory, &["memory"]),
+    // A reactor (`cdylib`): Envoy calls this first, and it runs the SDK's `main!`.
+    (ExternalKind::Func, &["_initialize"]),
+    (ExternalKind::Func, &["proxy_abi_version_0_2_1"]),
+    // How Envoy hands over headers and bodies.
+    (ExternalKind::Func, &["proxy_on_memory_allocate"]),
+    // Roots.
+    (ExternalKind::Func, &["proxy_on_context_create", "proxy_on_vm_start", "proxy_on_configure"]),
+    // Exchanges.
+    (ExternalKind::Func, &["proxy_on_request_headers", "proxy_on_response_headers", "proxy_on_response_body"]),
+    (ExternalKind::Func, &["proxy_on_log", "proxy_on_done", "proxy_on_delete"]),
+];
+
+fn module() -> Vec<u8> {
+    fs::read(testbed::envoy::module().unwrap()).unwrap()
+}
+
+fn sections(module: &[u8]) -> impl Iterator<Item = Payload<'_>> {
+    Parser::new(0).parse_all(module).map(|payload| payload.unwrap())
+}
+
+#[test]
+fn every_import_is_one_that_was_decided_on() {
+    let module = module();
+    let allowed: BTreeSet<_> =
+        IMPORTS.iter().flat_map(|(module, names)| names.iter().map(|name| (*module, *name))).collect();
+    let mut seen = 0;
+    for payload in sections(&module) {
+        let Payload::ImportSection(imports) = payload else { continue };
+        for import in imports.into_imports() {
+            let import = import.unwrap();
+            assert!(matches!(import.ty, TypeRef::Func(_)), "Envoy gives functions only: {import:?}");
+            assert!(
+                allowed.contains(&(import.module, import.name)),
+                "not on the list: {}.{}",
+                import.module,
+                import.name
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no imports were found");
+}
+
+#[test]
+fn every_callback_that_the_filter_needs_is_exported() {
+    let module = module();
+    let mut exports = BTreeSet::new();
+    for payload in sections(&module) {
+        let Payload::ExportSection(section) = payload else { continue };
+        for export in section {
+            let export = export.unwrap();
+            exports.insert((export.name, format!("{:?}", export.kind)));
+        }
+    }
+    for (kind, names) in EXPORTS {
+        for name in *names {
+            assert!(exports.contains(&(*name, format!("{kind:?}"))), "{name} is not exported");
+        }
+    }
+    // Two versions of the ABI in one module, and Envoy takes the newer.
+    let versions = exports.iter().filter(|(name, _)| name.starts_with("proxy_abi_version_")).count();
+    assert_eq!(versions, 1, "one ABI: {exports:?}");
+}
+
+/// At instantiation Envoy has given the module no context yet, so a call into Envoy from there would trap.
+#[test]
+fn nothing_runs_before_envoy_calls() {
+    let module = module();
+    for payload in sections(&module) {
+        match payload {
+            Payload::StartSection { .. } => panic!("the module has a start function"),
+            Payload::ExportSection(exports) => {
+                let command = exports.into_iter().any(|export| export.unwrap().name == "_start");
+                assert!(!command, "a command, not a reactor: build it as a cdylib");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_module_is_valid_and_within_its_size() {
+    let module = module();
+    Validator::new().validate_all(&module).unwrap();
+    assert!(module.len() <= MOST_BYTES, "{} bytes of at most {MOST_BYTES}", module.len());
+}
