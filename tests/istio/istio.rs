@@ -1,0 +1,195 @@
+//! The files of `istio/` on the Envoy configuration that istiod makes of them, with real hubs and real clients.
+//!
+//! In the folder `istio`, `gateway.yaml` is the gateway's configuration before they are applied, and `control_plane.rs`
+//! stands in for istiod: the real one comes later.
+
+#[path = "istio/control_plane.rs"]
+mod control_plane;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::clients::{Cookies, NodeClient, PythonClient, Transport, run_node, run_python};
+use testbed::envoy::{Envoy, EnvoyOptions, module};
+use testbed::http;
+use testbed::hub::{Hub, three_hubs};
+use testbed::process::{run_dir, wait_until};
+use testbed::tools::EnvoyVersion;
+
+const KEY: &str = "all gateways of this test have this key";
+const CONNECTS: u32 = 20;
+
+/// A pod of the gateway.
+struct Gateway {
+    envoy: Envoy,
+    endpoints: PathBuf,
+}
+
+impl Gateway {
+    fn start(name: &str, version: EnvoyVersion, hubs: &[Hub]) -> Self {
+        Self::start_in(name, version, hubs, vec![("SIGNALR_AFFINITY_KEY".into(), KEY.into())])
+    }
+
+    fn start_in(name: &str, version: EnvoyVersion, hubs: &[Hub], environment: Vec<(String, String)>) -> Self {
+        let folder = run_dir().unwrap().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let plugin = control_plane::read("istio/wasm-plugin.yaml");
+        let extensions = control_plane::extensions(&plugin, &module().unwrap());
+        control_plane::publish(&folder.join("extensions.json"), &extensions);
+        let endpoints = folder.join("endpoints.json");
+        let all: Vec<_> = hubs.iter().map(|hub| (port(hub), "HEALTHY")).collect();
+        control_plane::publish(&endpoints, &control_plane::endpoints(&all));
+        let gateway = control_plane::gateway(&folder);
+        let options = EnvoyOptions {
+            version,
+            environment,
+            // Nothing stays of the standalone configuration but the ports.
+            patch: Some(Box::new(move |standalone| {
+                let mut gateway = gateway.clone();
+                for address in ["/admin/address", "/static_resources/listeners/0/address"] {
+                    *gateway.pointer_mut(address).unwrap() = standalone.pointer_mut(address).unwrap().take();
+                }
+                *standalone = gateway;
+            })),
+            ..EnvoyOptions::default()
+        };
+        Self { envoy: Envoy::start(&options).unwrap(), endpoints }
+    }
+
+    /// Begins a connection by long polling and returns its token.
+    fn negotiate(&self) -> String {
+        let (_, answer) = http::post(&format!("{}/chat/negotiate?negotiateVersion=1", self.envoy.url())).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["connectionToken"].as_str().unwrap().to_owned()
+    }
+
+    /// The first poll, which is answered at once.
+    fn poll(&self, token: &str) -> u16 {
+        http::get(&format!("{}/chat?id={token}", self.envoy.url())).unwrap().0
+    }
+
+    /// Sends nothing to the hub, which only the pod with the connection accepts.
+    fn send(&self, token: &str) -> u16 {
+        http::post(&format!("{}/chat?id={token}", self.envoy.url())).unwrap().0
+    }
+}
+
+fn port(hub: &Hub) -> u16 {
+    hub.address().rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+fn negotiations(hub: &Hub) -> usize {
+    hub.requests().unwrap().iter().filter(|request| request.path == "/chat/negotiate").count()
+}
+
+#[test]
+fn clients_reach_their_pod_through_the_chain_that_istiod_makes() {
+    for version in EnvoyVersion::ALL {
+        let hubs = three_hubs().unwrap();
+        let gateway = Gateway::start(&format!("istio-clients-{version:?}"), version, &hubs);
+        let url = gateway.envoy.url();
+        for transport in Transport::ALL {
+            let client = NodeClient {
+                url: url.clone(),
+                transport,
+                cookies: Cookies::Refused,
+                connects: CONNECTS,
+                ..NodeClient::default()
+            };
+            let outcome = run_node(&client).unwrap();
+            assert_eq!(outcome.connected, CONNECTS, "{version:?} {transport:?}: {:?}", outcome.first_error());
+        }
+        let outcome = run_python(&PythonClient { url, connects: CONNECTS, ..PythonClient::default() }).unwrap();
+        assert_eq!(outcome.connected, CONNECTS, "{version:?} pysignalr: {:?}", outcome.first_error());
+
+        assert!(hubs.iter().all(|hub| negotiations(hub) > 0), "{version:?}: some pod got no client at all");
+        for request in hubs.iter().flat_map(|hub| hub.requests().unwrap()) {
+            assert!(!request.headers.contains_key("x-signalr-pin"), "{version:?}: the hub sees the pin: {request:?}");
+            assert!(!request.query.contains('.'), "{version:?}: the hub sees a sealed id: {request:?}");
+        }
+        let labels = [("signalr_hub", "/chat"), ("signalr_source", "connection_token"), ("signalr_outcome", "routed")];
+        let routed = gateway.envoy.metric("signalr_gateway_affinity_total", &labels).unwrap();
+        assert!(routed >= f64::from(4 * CONNECTS), "{version:?}: {routed} requests were routed");
+        let labels = [("signalr_hub", "/chat"), ("signalr_result", "sealed")];
+        let sealed = gateway.envoy.metric("signalr_gateway_negotiations_total", &labels).unwrap();
+        assert_eq!(sealed, f64::from(4 * CONNECTS), "{version:?}");
+    }
+}
+
+#[test]
+fn another_gateway_with_the_same_key_finds_the_pod() {
+    let hubs = three_hubs().unwrap();
+    let [first, second] = ["one", "another"].map(|name| Gateway::start(name, EnvoyVersion::Newest, &hubs));
+    for attempt in 0..12 {
+        let token = first.negotiate();
+        assert_eq!(second.poll(&token), 200, "attempt {attempt}");
+    }
+}
+
+#[test]
+fn a_draining_pod_keeps_its_connections_and_gets_no_new_ones() {
+    let hubs = three_hubs().unwrap();
+    for version in EnvoyVersion::ALL {
+        let gateway = Gateway::start(&format!("istio-draining-{version:?}"), version, &hubs);
+        let before: Vec<_> = hubs.iter().map(negotiations).collect();
+        let token = gateway.negotiate();
+        assert_eq!(gateway.poll(&token), 200);
+        let own = hubs.iter().zip(before).position(|(hub, before)| negotiations(hub) > before).unwrap();
+
+        let health = |number| if number == own { "DRAINING" } else { "HEALTHY" };
+        let pods: Vec<_> = hubs.iter().enumerate().map(|(number, hub)| (port(hub), health(number))).collect();
+        control_plane::publish(&gateway.endpoints, &control_plane::endpoints(&pods));
+        let clusters = format!("{}/clusters?format=json", gateway.envoy.admin());
+        let seen = || http::get(&clusters).is_ok_and(|(_, body)| body.contains("DRAINING"));
+        wait_until(Duration::from_secs(10), "Envoy to see that a pod drains", seen).unwrap();
+
+        let before = negotiations(&hubs[own]);
+        for attempt in 0..10 {
+            assert_eq!(gateway.send(&token), 200, "{version:?}: attempt {attempt}");
+            gateway.negotiate();
+        }
+        assert_eq!(negotiations(&hubs[own]), before, "{version:?}");
+    }
+}
+
+#[test]
+fn a_gateway_without_the_key_says_so_and_answers_500() {
+    for version in EnvoyVersion::ALL {
+        let gateway = Gateway::start_in(&format!("istio-keyless-{version:?}"), version, &[], Vec::new());
+        assert_eq!(http::get(&gateway.envoy.url()).unwrap().0, 500, "{version:?}");
+        let log = gateway.envoy.log();
+        assert!(log.contains("configuration refused: affinity.keys[0].secret.env"), "{version:?}: {log}");
+    }
+}
+
+#[test]
+fn both_apis_configure_the_same_filter() {
+    let (plugin, extension) =
+        (control_plane::read("istio/wasm-plugin.yaml"), control_plane::read("istio/traffic-extension.yaml"));
+    assert_eq!(plugin["metadata"], extension["metadata"]);
+    // What TrafficExtension keeps outside of `wasm` is what goes for filters in Lua, too.
+    let mut flat = extension["spec"]["wasm"].clone();
+    flat["selector"] = extension["spec"]["selector"].clone();
+    assert_eq!(plugin["spec"], flat);
+}
+
+#[test]
+fn the_pods_of_the_gateway_have_the_key_that_the_filter_asks_for() {
+    let pod = control_plane::read("istio/gateway-pod.yaml");
+    let plugin = control_plane::read("istio/wasm-plugin.yaml");
+    let variable = &pod["spec"]["template"]["spec"]["containers"][0]["env"][0]["name"];
+    assert_eq!(plugin["spec"]["vmConfig"]["env"][0]["name"], *variable);
+    assert_eq!(plugin["spec"]["pluginConfig"]["affinity"]["keys"][0]["secret"]["env"], *variable);
+}
+
+#[test]
+fn istio_extracts_the_labels_that_standalone_envoy_extracts() {
+    let standalone = control_plane::read("envoy/envoy.yaml");
+    let pod = control_plane::read("istio/gateway-pod.yaml");
+    let annotations = &pod["spec"]["template"]["metadata"]["annotations"];
+    let tags: Vec<_> = annotations["sidecar.istio.io/extraStatTags"].as_str().unwrap().split(',').collect();
+    let expected = standalone["stats_config"]["stats_tags"].as_array().unwrap();
+    assert_eq!(tags, expected.iter().map(|tag| tag["tag_name"].as_str().unwrap()).collect::<Vec<_>>());
+}
