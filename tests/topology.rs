@@ -1,0 +1,335 @@
+//! Tier 6: what moves under a connection, gateways, keys and pods, with real hubs behind real Envoys with four worker
+//! threads each.
+
+#[path = "topology/requests.rs"]
+mod requests;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use requests::{Answer, Negotiated, Polling, Socket, Step, negotiate, negotiate_on, negotiate_with, request};
+use serde_json::{Value, json};
+use testbed::clients::{NodeClient, Outcome, Running, Transport, run_node, start_node};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
+use testbed::hub::{Hub, HubOptions, three_hubs};
+use testbed::process::wait_until;
+use testbed::tools::EnvoyVersion;
+
+/// How long Envoy may take to see what became of its hosts: two health checks, on a busy machine.
+const NOTICE: Duration = Duration::from_secs(30);
+
+fn fixed(hubs: &[Hub]) -> Hosts {
+    Hosts::Fixed(hubs.iter().map(Hub::address).collect())
+}
+
+fn all(hubs: &[Hub], health: HealthStatus) -> Vec<(String, HealthStatus)> {
+    hubs.iter().map(|hub| (hub.address(), health)).collect()
+}
+
+fn changing(hubs: &[Hub]) -> Hosts {
+    Hosts::Changing(all(hubs, HealthStatus::Healthy))
+}
+
+fn gateway(version: EnvoyVersion, hosts: Hosts, settings: Value) -> Envoy {
+    Envoy::start(&EnvoyOptions { version, filter: Filter::With(settings), hosts, ..EnvoyOptions::default() }).unwrap()
+}
+
+/// Settings with these keys, of which the first seals.
+fn keys(ids: &[&str]) -> Value {
+    let key = |id: &&str| json!({ "id": id, "secret": { "value": id.repeat(32) } });
+    json!({ "affinity": { "keys": ids.iter().map(key).collect::<Vec<_>>() } })
+}
+
+/// How many routes in an id came to this.
+fn routes(envoy: &Envoy, outcome: &str) -> f64 {
+    let labels = [("signalr_source", "connection_token"), ("signalr_outcome", outcome)];
+    envoy.metric("signalr_gateway_affinity_total", &labels).unwrap()
+}
+
+fn wait_for_hosts(envoy: &Envoy, statistic: &str, expected: u64) {
+    let name = format!("cluster.hubs.{statistic}");
+    let reached = || envoy.counter(&name).is_ok_and(|value| value == expected);
+    wait_until(NOTICE, &format!("{name} to be {expected}"), reached).unwrap();
+}
+
+fn connects(gateway: &Envoy, negotiated: &Negotiated) {
+    let mut socket = Socket::open(&gateway.url(), &negotiated.id).unwrap();
+    assert_eq!((socket.pod.clone(), socket.who_am_i()), (negotiated.pod.clone(), negotiated.pod.clone()));
+}
+
+/// The hub that gets this id does not know it: to the client the sign to negotiate anew.
+fn is_unknown_to_the_hub(name: &str, answer: &Answer) {
+    assert_eq!(answer.status, 404, "{name}: {answer:?}");
+    assert!(answer.pod.is_some(), "{name}: it was Envoy that answered: {answer:?}");
+}
+
+#[test]
+fn gateways_with_the_same_keys_are_one() {
+    let hubs = three_hubs().unwrap();
+    let [oldest, newest] = EnvoyVersion::ALL.map(|version| gateway(version, fixed(&hubs), keys(&["shared"])));
+    for (negotiating, connecting) in [(&oldest, &newest), (&newest, &oldest)] {
+        let mut pods = BTreeSet::new();
+        for _ in 0..60 {
+            let negotiated = negotiate(&negotiating.url());
+            connects(connecting, &negotiated);
+            pods.insert(negotiated.pod);
+        }
+        assert_eq!(pods.len(), 3, "negotiates were not balanced");
+        assert_eq!(routes(connecting, "routed"), 60.0);
+    }
+
+    // A client that polls may meet another gateway with each request.
+    let urls = [oldest.url(), newest.url()];
+    for _ in 0..12 {
+        let negotiated = negotiate(&urls[0]);
+        let polling = Polling::open(&urls[1], &negotiated.id);
+        for url in urls.iter().cycle().take(4) {
+            assert_eq!(polling.who_am_i(url), negotiated.pod);
+        }
+    }
+}
+
+/// The control: the test above can fail.
+#[test]
+fn a_gateway_with_other_keys_takes_nobody_anywhere() {
+    let hubs = three_hubs().unwrap();
+    let [here, there] = ["here", "there"].map(|key| gateway(EnvoyVersion::Newest, fixed(&hubs), keys(&[key])));
+    for _ in 0..12 {
+        let negotiated = negotiate(&here.url());
+        is_unknown_to_the_hub("other keys", &request(&there.url(), Step::WebSocket, &negotiated.id));
+    }
+    assert_eq!((routes(&there, "unknown_key"), routes(&there, "routed")), (12.0, 0.0));
+}
+
+#[test]
+fn a_key_from_the_environment_outlives_the_gateway() {
+    let hubs = three_hubs().unwrap();
+    let from_environment =
+        json!({ "affinity": { "keys": [{ "id": "1", "secret": { "env": "SIGNALR_AFFINITY_KEY" } }] } });
+    for (name, settings, outlives) in [("configured", from_environment, true), ("made up", json!({}), false)] {
+        let start = || {
+            let environment = vec![("SIGNALR_AFFINITY_KEY".to_owned(), "k".repeat(32))];
+            let filter = Filter::With(settings.clone());
+            Envoy::start(&EnvoyOptions { filter, hosts: fixed(&hubs), environment, ..EnvoyOptions::default() }).unwrap()
+        };
+        let envoy = start();
+        let negotiated: Vec<_> = (0..12).map(|_| negotiate(&envoy.url())).collect();
+        let polled = negotiate(&envoy.url());
+        let polling = Polling::open(&envoy.url(), &polled.id);
+        drop(envoy);
+        let envoy = start();
+        for negotiated in &negotiated {
+            if outlives {
+                connects(&envoy, negotiated);
+            } else {
+                is_unknown_to_the_hub(name, &request(&envoy.url(), Step::WebSocket, &negotiated.id));
+            }
+        }
+        let outcome = if outlives { "routed" } else { "unknown_key" };
+        assert_eq!(routes(&envoy, outcome), 12.0, "{name}");
+        if outlives {
+            assert_eq!(polling.who_am_i(&envoy.url()), polled.pod);
+        }
+    }
+}
+
+#[test]
+fn keys_rotate_without_losing_a_connection() {
+    let hubs = three_hubs().unwrap();
+    let [before, during, after] =
+        [&["old"][..], &["new", "old"], &["new"]].map(|ids| gateway(EnvoyVersion::Newest, fixed(&hubs), keys(ids)));
+    for _ in 0..6 {
+        connects(&during, &negotiate(&before.url()));
+        connects(&after, &negotiate(&during.url()));
+        let sealed_by_new = negotiate(&during.url());
+        is_unknown_to_the_hub("sealed by the new key", &request(&before.url(), Step::WebSocket, &sealed_by_new.id));
+    }
+    for (name, envoy, expected) in
+        [("before", &before, (0.0, 6.0)), ("during", &during, (6.0, 0.0)), ("after", &after, (6.0, 0.0))]
+    {
+        assert_eq!((routes(envoy, "routed"), routes(envoy, "unknown_key")), expected, "{name}");
+    }
+}
+
+/// What real clients make of the loss of a pod.
+struct Held(Vec<(Transport, Running)>);
+
+impl Held {
+    const EACH: u32 = 6;
+
+    fn start(envoy: &Envoy) -> Self {
+        let clients = Transport::ALL.map(|transport| {
+            let client = NodeClient {
+                url: envoy.url(),
+                transport,
+                connects: Self::EACH,
+                parallel: Self::EACH,
+                hold: Duration::from_secs(8),
+                ..NodeClient::default()
+            };
+            (transport, start_node(client))
+        });
+        // A connection at rest is one request, whatever the transport.
+        let all = u64::from(Self::EACH) * 3;
+        let mut at_rest = 0;
+        wait_until(NOTICE, "clients at rest", || {
+            let rests = envoy.counter("cluster.hubs.upstream_rq_active").is_ok_and(|active| active == all);
+            at_rest = if rests { at_rest + 1 } else { 0 };
+            at_rest == 10
+        })
+        .unwrap();
+        Self(clients.into())
+    }
+
+    /// Those on `lost` were cut, the others were not.
+    fn were_cut_only_from(self, lost: &str) {
+        let mut cut = 0;
+        for (transport, running) in self.0 {
+            let outcome: Outcome = running.finish().unwrap();
+            assert_eq!(outcome.connected, Self::EACH, "{transport:?}: {:?}", outcome.first_error());
+            for attempt in &outcome.tries {
+                let was_on_it = attempt.answered_pod.as_deref() == Some(lost);
+                assert_eq!(attempt.cut.is_some(), was_on_it, "{transport:?}: {attempt:?}");
+                cut += u32::from(was_on_it);
+            }
+        }
+        assert!(cut > 0, "no client was on {lost}");
+    }
+}
+
+#[test]
+fn a_dead_pod_makes_its_clients_negotiate_anew_and_no_others() {
+    let mut hubs = three_hubs().unwrap();
+    let envoy = gateway(EnvoyVersion::Newest, changing(&hubs), json!({}));
+    let lost = negotiate_on(&envoy.url(), "hub-1");
+    let kept = negotiate_on(&envoy.url(), "hub-2");
+    let polling = Polling::open(&envoy.url(), &kept.id);
+    let held = Held::start(&envoy);
+    hubs[0].kill();
+
+    let mut gone = 0;
+    let mut goes_on = |name: &str| {
+        for step in Step::ALL {
+            let answer = request(&envoy.url(), step, &lost.id);
+            is_unknown_to_the_hub(&format!("{name}, {step:?}"), &answer);
+            assert_ne!(answer.pod.as_deref(), Some("hub-1"));
+            gone += 1;
+            connects(&envoy, &negotiate(&envoy.url()));
+        }
+        assert_eq!(polling.who_am_i(&envoy.url()), kept.pod);
+    };
+    // Until health checks notice, which takes seconds, it is the retry that finds a living pod.
+    goes_on("just killed");
+    assert!(envoy.counter("cluster.hubs.upstream_rq_retry").unwrap() > 0, "the pod was not missed");
+    wait_until(NOTICE, "health checks to notice", || {
+        goes_on("killed");
+        envoy.counter("cluster.hubs.membership_healthy").is_ok_and(|healthy| healthy == 2)
+    })
+    .unwrap();
+    goes_on("noticed by health checks");
+    envoy.set_endpoints(&all(&hubs[1..], HealthStatus::Healthy)).unwrap();
+    wait_for_hosts(&envoy, "membership_total", 2);
+    goes_on("removed");
+
+    assert!(routes(&envoy, "host_gone") >= f64::from(gone), "not all of {gone} were counted");
+    for transport in Transport::ALL {
+        let client = NodeClient { url: envoy.url(), transport, connects: 12, ..NodeClient::default() };
+        let outcome = run_node(&client).unwrap();
+        assert_eq!(outcome.connected, 12, "{transport:?}: {:?}", outcome.first_error());
+    }
+    held.were_cut_only_from("hub-1");
+}
+
+#[test]
+fn a_pod_that_is_going_away_keeps_its_clients_and_gets_no_new_ones() {
+    let hubs = three_hubs().unwrap();
+    for (version, health, statistic, seen) in [
+        (EnvoyVersion::Oldest, HealthStatus::Draining, "membership_healthy", 2),
+        (EnvoyVersion::Newest, HealthStatus::Draining, "membership_healthy", 2),
+        // What a pod can say of itself in its answer to a health check, by the header `x-envoy-degraded`.
+        (EnvoyVersion::Newest, HealthStatus::Degraded, "membership_degraded", 1),
+    ] {
+        let name = format!("{version:?}, {health:?}");
+        let envoy = gateway(version, changing(&hubs), json!({}));
+        let [held, polled, idle] = [(); 3].map(|()| negotiate_on(&envoy.url(), "hub-1"));
+        let mut socket = Socket::open(&envoy.url(), &held.id).unwrap();
+        let polling = Polling::open(&envoy.url(), &polled.id);
+
+        let mut hosts = all(&hubs, HealthStatus::Healthy);
+        hosts[0].1 = health;
+        envoy.set_endpoints(&hosts).unwrap();
+        wait_for_hosts(&envoy, statistic, seen);
+
+        connects(&envoy, &idle);
+        for _ in 0..12 {
+            assert_eq!(socket.who_am_i(), "hub-1", "{name}");
+            assert_eq!(polling.who_am_i(&envoy.url()), "hub-1", "{name}");
+            let negotiated = negotiate(&envoy.url());
+            assert_ne!(negotiated.pod, "hub-1", "{name}");
+            connects(&envoy, &negotiated);
+        }
+        assert_eq!(routes(&envoy, "host_gone"), 0.0, "{name}");
+    }
+}
+
+#[test]
+fn a_new_pod_moves_nobody_and_gets_its_share() {
+    let mut hubs = three_hubs().unwrap();
+    let envoy = gateway(EnvoyVersion::Newest, changing(&hubs), json!({}));
+    hubs.push(Hub::start(&HubOptions { pod: "hub-4".into(), ..HubOptions::default() }).unwrap());
+    let [held, polled, idle] = [(); 3].map(|()| (0..12).map(|_| negotiate(&envoy.url())).collect::<Vec<_>>());
+    let mut sockets: Vec<_> = held.iter().map(|one| Socket::open(&envoy.url(), &one.id).unwrap()).collect();
+    let polling: Vec<_> = polled.iter().map(|one| Polling::open(&envoy.url(), &one.id)).collect();
+
+    envoy.set_endpoints(&all(&hubs, HealthStatus::Healthy)).unwrap();
+    wait_until(NOTICE, "the new pod", || negotiate(&envoy.url()).pod == "hub-4").unwrap();
+
+    for (negotiated, socket) in held.iter().zip(&mut sockets) {
+        assert_eq!(socket.who_am_i(), negotiated.pod);
+    }
+    for (negotiated, polling) in polled.iter().zip(&polling) {
+        assert_eq!(polling.who_am_i(&envoy.url()), negotiated.pod);
+    }
+    idle.iter().for_each(|negotiated| connects(&envoy, negotiated));
+    let pods: BTreeSet<_> = (0..60).map(|_| negotiate(&envoy.url()).pod).collect();
+    assert_eq!(pods.len(), 4, "{pods:?}");
+    connects(&envoy, &negotiate_on(&envoy.url(), "hub-4"));
+}
+
+/// As a client with stateful reconnect does it. The hub of the tests has none and refuses, but it is the right one.
+#[test]
+fn a_websocket_that_broke_off_finds_its_pod_again() {
+    let hubs = three_hubs().unwrap();
+    for version in EnvoyVersion::ALL {
+        let envoy = gateway(version, fixed(&hubs), json!({}));
+        for _ in 0..30 {
+            let negotiated = negotiate(&envoy.url());
+            Socket::open(&envoy.url(), &negotiated.id).unwrap().cut();
+            let again = request(&envoy.url(), Step::WebSocket, &negotiated.id);
+            assert!([404, 409].contains(&again.status), "{again:?}");
+            assert_eq!(again.pod, Some(negotiated.pod), "{version:?}: {again:?}");
+        }
+        assert_eq!(routes(&envoy, "routed"), 60.0, "{version:?}");
+    }
+}
+
+/// pysignalr leaves the id of the connection that it lost in the URL when it negotiates again.
+#[test]
+fn a_negotiate_with_a_stale_id_begins_anew() {
+    let hubs = three_hubs().unwrap();
+    let envoy = gateway(EnvoyVersion::Newest, fixed(&hubs), json!({}));
+    let mut stale = negotiate_with(&envoy.url(), "");
+    let mut pods = BTreeSet::new();
+    for _ in 0..12 {
+        let fresh = negotiate_with(&envoy.url(), &format!("id={}", stale.id));
+        assert_ne!(fresh.id, stale.id);
+        connects(&envoy, &fresh);
+        let (bare, _) = stale.id.split_once('.').unwrap();
+        let hub = hubs.iter().find(|hub| hub.pod() == fresh.pod).unwrap();
+        let queries: Vec<_> = hub.requests().unwrap().into_iter().map(|request| request.query).collect();
+        assert!(queries.contains(&format!("?id={bare}")), "the hub saw {queries:?}");
+        pods.insert(fresh.pod.clone());
+        stale = fresh;
+    }
+    assert_eq!(pods.len(), 3, "a stale id kept the client on its pod");
+}

@@ -1,0 +1,216 @@
+//! A SignalR client taken apart into its requests, for what no client does on demand: negotiate here and connect
+//! there, come back with an old id, break off in the middle.
+//!
+//! It keeps no cookies, so only the id can bring it anywhere.
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::handshake::client::Response;
+use tungstenite::{Error, HandshakeError, Message, WebSocket};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Ends every message of SignalR.
+const END: char = '\u{1e}';
+
+/// What a request with an id was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The pod that answered, unless Envoy did.
+    pub(crate) pod: Option<String>,
+    pub(crate) body: String,
+}
+
+/// A connection that a hub has promised and nobody has made yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Negotiated {
+    /// The pod that negotiated.
+    pub(crate) pod: String,
+    /// The id to connect with, as the gateway gave it out.
+    pub(crate) id: String,
+}
+
+/// A request that carries the id of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    WebSocket,
+    Events,
+    Poll,
+    Send,
+    Delete,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 5] = [Self::WebSocket, Self::Events, Self::Poll, Self::Send, Self::Delete];
+}
+
+/// Negotiates as the clients of today do.
+pub(crate) fn negotiate(gateway: &str) -> Negotiated {
+    negotiate_with(gateway, "negotiateVersion=1")
+}
+
+/// Negotiates with this query.
+pub(crate) fn negotiate_with(gateway: &str, query: &str) -> Negotiated {
+    let answer = read(agent().post(format!("{gateway}/chat/negotiate?{query}")).send_empty());
+    assert_eq!(answer.status, 200, "negotiate: {answer:?}");
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    let id = body["connectionToken"].as_str().or_else(|| body["connectionId"].as_str()).unwrap();
+    Negotiated { pod: answer.pod.unwrap(), id: id.to_owned() }
+}
+
+/// Negotiates until this pod has done so.
+pub(crate) fn negotiate_on(gateway: &str, pod: &str) -> Negotiated {
+    (0..200).map(|_| negotiate(gateway)).find(|negotiated| negotiated.pod == pod).unwrap()
+}
+
+/// Makes a request with this id and drops what it opens.
+pub(crate) fn request(gateway: &str, step: Step, id: &str) -> Answer {
+    let url = url(gateway, id);
+    match step {
+        Step::WebSocket => match Socket::open(gateway, id) {
+            Ok(socket) => Answer { status: 101, pod: Some(socket.pod), body: String::new() },
+            Err(answer) => answer,
+        },
+        Step::Events => read(agent().get(url).header("accept", "text/event-stream").call()),
+        Step::Poll => read(agent().get(url).call()),
+        Step::Send => read(agent().post(url).send("{\"type\":6}\u{1e}")),
+        Step::Delete => read(agent().delete(url).call()),
+    }
+}
+
+/// An open WebSocket on which client and hub have shaken hands.
+pub(crate) struct Socket {
+    /// The pod that took it.
+    pub(crate) pod: String,
+    socket: WebSocket<TcpStream>,
+    /// Received, and not yet handed out.
+    received: String,
+}
+
+impl Socket {
+    /// Connects, or tells how the hub or the gateway refused.
+    pub(crate) fn open(gateway: &str, id: &str) -> Result<Self, Answer> {
+        let request = url(gateway, id).replacen("http", "ws", 1).into_client_request().unwrap();
+        let stream = TcpStream::connect(request.uri().authority().unwrap().as_str()).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        match tungstenite::client(request, stream) {
+            Ok((socket, response)) => {
+                let mut opened = Self { pod: pod_of(&response).unwrap(), socket, received: String::new() };
+                opened.send(&json!({ "protocol": "json", "version": 1 }));
+                assert_eq!(opened.receive(), json!({}), "the handshake");
+                Ok(opened)
+            }
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(Answer {
+                status: response.status().as_u16(),
+                pod: pod_of(&response),
+                body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
+            }),
+            Err(error) => panic!("no answer to a WebSocket: {error}"),
+        }
+    }
+
+    /// Asks the hub which pod it is on.
+    pub(crate) fn who_am_i(&mut self) -> String {
+        self.send(&invocation());
+        loop {
+            if let Some(pod) = pod_in(&self.receive()) {
+                return pod;
+            }
+        }
+    }
+
+    /// Breaks the TCP connection off, without a Close frame.
+    pub(crate) fn cut(self) {
+        self.socket.get_ref().shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
+    fn send(&mut self, message: &Value) {
+        self.socket.send(Message::text(format!("{message}{END}"))).unwrap();
+    }
+
+    fn receive(&mut self) -> Value {
+        loop {
+            if let Some((message, rest)) = self.received.split_once(END) {
+                let message = serde_json::from_str(message).unwrap();
+                self.received = rest.to_owned();
+                return message;
+            }
+            if let Message::Text(text) = self.socket.read().unwrap() {
+                self.received.push_str(&text);
+            }
+        }
+    }
+}
+
+/// A connection by long polling on which client and hub have shaken hands.
+pub(crate) struct Polling {
+    id: String,
+}
+
+impl Polling {
+    pub(crate) fn open(gateway: &str, id: &str) -> Self {
+        let polling = Self { id: id.to_owned() };
+        // The first poll is answered at once, with nothing.
+        assert_eq!(polling.poll(gateway).status, 200);
+        polling.send(gateway, &json!({ "protocol": "json", "version": 1 }));
+        assert_eq!(polling.poll(gateway).body, format!("{{}}{END}"), "the handshake");
+        polling
+    }
+
+    /// Asks the hub which pod it is on: a request to send, and polls until the answer has come.
+    pub(crate) fn who_am_i(&self, gateway: &str) -> String {
+        self.send(gateway, &invocation());
+        loop {
+            let answer = self.poll(gateway);
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let messages = answer.body.split_terminator(END).map(|message| serde_json::from_str(message).unwrap());
+            if let Some(pod) = messages.filter_map(|message| pod_in(&message)).next() {
+                return pod;
+            }
+        }
+    }
+
+    fn send(&self, gateway: &str, message: &Value) {
+        let answer = read(agent().post(url(gateway, &self.id)).send(format!("{message}{END}")));
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    fn poll(&self, gateway: &str) -> Answer {
+        request(gateway, Step::Poll, &self.id)
+    }
+}
+
+fn invocation() -> Value {
+    json!({ "type": 1, "invocationId": "1", "target": "WhoAmI", "arguments": [] })
+}
+
+/// The pod, if this is the answer to [`invocation`] and no ping.
+fn pod_in(message: &Value) -> Option<String> {
+    assert_ne!(message["type"], 7, "the hub closed: {message}");
+    (message["type"] == 3).then(|| message["result"]["pod"].as_str().unwrap().to_owned())
+}
+
+fn url(gateway: &str, id: &str) -> String {
+    format!("{gateway}/chat?id={id}")
+}
+
+fn agent() -> ureq::Agent {
+    // A fresh agent each time: on a kept connection all requests would meet the same worker thread.
+    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).proxy(None);
+    config.build().new_agent()
+}
+
+fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+    let mut answer = answer.unwrap();
+    let pod = answer.headers().get("x-pod").map(|pod| pod.to_str().unwrap().to_owned());
+    // An event stream has no end: its first bytes are enough, and come at once.
+    let events = answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+    let body = if events { String::new() } else { answer.body_mut().read_to_string().unwrap() };
+    Answer { status: answer.status().as_u16(), pod, body }
+}
+
+fn pod_of(response: &Response) -> Option<String> {
+    response.headers().get("x-pod").map(|pod| pod.to_str().unwrap().to_owned())
+}
