@@ -77,7 +77,18 @@ fn wasm_bindgen_runner() -> Result<PathBuf> {
         let root = root.to_str().context("the cache's path is not UTF-8")?;
         cargo(
             &format!("build wasm-bindgen-cli {version}, once"),
-            &["install", "wasm-bindgen-cli", "--version", version, "--root", root, "--debug", "--bin", "wasm-bindgen-test-runner", "--quiet"],
+            &[
+                "install",
+                "wasm-bindgen-cli",
+                "--version",
+                version,
+                "--root",
+                root,
+                "--debug",
+                "--bin",
+                "wasm-bindgen-test-runner",
+                "--quiet",
+            ],
         )?;
     }
     Ok(runner)
