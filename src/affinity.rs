@@ -87,7 +87,7 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
                 settings.client_cookie.as_ref().and_then(|cookie| cookie.rebalance_after),
             );
             if settings.client_cookie.is_none() && !issues_token(settings, version) {
-                decision.ask_pending_cookie(settings, now);
+                decision.ask_pending_cookie(settings, exchange, now);
             }
         }
         Step::WebSocket | Step::BlazorDisconnect | Step::Page if exchange.id.is_none() => {
@@ -95,7 +95,7 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
         }
         Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other => {
             decision.ask_connection_cookie(settings, now);
-            decision.ask_pending_cookie(settings, now);
+            decision.ask_pending_cookie(settings, exchange, now);
             // Not its main purpose, but it names the pod of the client's last negotiate, and any other would be a guess.
             if decision.pinned.is_none() {
                 decision.ask_client_cookie(settings, now, None);
@@ -139,9 +139,9 @@ impl Decision {
         }
     }
 
-    fn ask_pending_cookie(&mut self, settings: &Settings, now: Seconds) {
+    fn ask_pending_cookie(&mut self, settings: &Settings, exchange: &Exchange, now: Seconds) {
         if let (Some(sealed), None) = (&self.jar.pending, &self.pinned) {
-            let opened = settings.ring.open(Purpose::PendingCookie, b"", sealed, now);
+            let opened = settings.ring.open(Purpose::PendingCookie, cookies::hub_of(exchange), sealed, now);
             self.consider(Source::PendingCookie, opened);
         }
     }

@@ -81,6 +81,13 @@ fn is_page(path: &[u8], settings: &Settings) -> bool {
     settings.client_cookie.as_ref().is_some_and(|cookie| cookie.pages.iter().any(|page| page.matches(path)))
 }
 
+/// Whether a browser asks for a steered page: such a page may have an `id` of its own, and SignalR never asks for HTML.
+fn is_navigation(path: &[u8], head: &Head, settings: &Settings) -> bool {
+    let html = b"text/html";
+    is_page(path, settings)
+        && head.get("accept").is_some_and(|accept| accept.windows(html.len()).any(|part| part == html))
+}
+
 /// Recognises a request, or tells that it is none of SignalR's.
 pub fn classify(head: &Head, settings: &Settings) -> Option<Exchange> {
     let target = head.get(":path")?;
@@ -98,7 +105,7 @@ pub fn classify(head: &Head, settings: &Settings) -> Option<Exchange> {
         (Step::Negotiate(negotiate_version(target)), hub)
     } else if websocket {
         (Step::WebSocket, path)
-    } else if id.is_some() {
+    } else if id.is_some() && !is_navigation(path, head, settings) {
         let accept = head.get("accept").unwrap_or_default();
         let hub = strip_segment(path, b"refresh").filter(|_| is_post);
         let step = match method {

@@ -92,10 +92,10 @@ pub fn issue(
     nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>,
 ) -> Vec<HeaderOp> {
     let mut ops: Vec<_> = client_cookie(settings, exchange, &decision, answered, nonce).into_iter().collect();
-    if let (Some(cookie), Some(path)) = (&settings.connection_cookie, cookie_path(&exchange.hub)) {
+    if let (Some(cookie), Some(path)) = (&settings.connection_cookie, cookie_path(exchange)) {
         let connection = ConnectionCookies { settings, cookie, path, answered };
         match exchange.step {
-            Step::Negotiate(_) => ops.extend(connection.pending(nonce)),
+            Step::Negotiate(_) => ops.extend(connection.pending(hub_of(exchange), nonce)),
             Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete => {
                 ops.extend(connection.follow(exchange.step, decision, nonce));
             }
@@ -140,8 +140,8 @@ struct ConnectionCookies<'a> {
 }
 
 impl ConnectionCookies<'_> {
-    fn pending(&self, nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>) -> Option<HeaderOp> {
-        let sealed = self.seal(Purpose::PendingCookie, b"", PENDING, nonce).filter(|_| self.answered.negotiated)?;
+    fn pending(&self, hub: &[u8], nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>) -> Option<HeaderOp> {
+        let sealed = self.seal(Purpose::PendingCookie, hub, PENDING, nonce).filter(|_| self.answered.negotiated)?;
         Some(set_cookie(self.cookie, &self.cookie.name, &sealed, self.path, PENDING, self.answered.https))
     }
 
@@ -154,14 +154,13 @@ impl ConnectionCookies<'_> {
     ) -> Vec<HeaderOp> {
         let Some(id) = &decision.id else { return Vec::new() };
         let name = self.bound_name(&token::fingerprint_of_id(id));
+        let by_pending = decision.pinned.as_ref().is_some_and(|pinned| pinned.source == Source::PendingCookie);
         let unknown_to_hub = self.answered.status == 404;
         if unknown_to_hub || (step == Step::Delete && self.answered.status < 300) {
             let bound = decision.jar.bound_to(id).map(|_| self.clear(&name));
-            let pending =
-                decision.jar.pending.as_ref().filter(|_| unknown_to_hub).map(|_| self.clear(&self.cookie.name));
+            let pending = (unknown_to_hub && by_pending).then(|| self.clear(&self.cookie.name));
             return bound.into_iter().chain(pending).collect();
         }
-        let by_pending = decision.pinned.as_ref().is_some_and(|pinned| pinned.source == Source::PendingCookie);
         if !by_pending || self.answered.status >= 400 {
             return Vec::new();
         }
@@ -192,9 +191,15 @@ impl ConnectionCookies<'_> {
     }
 }
 
+/// The hub's path without a slash at its end, which clients write or leave out.
+pub(super) fn hub_of(exchange: &Exchange) -> &[u8] {
+    let hub = exchange.hub.as_slice();
+    if hub.len() > 1 { hub.strip_suffix(b"/").unwrap_or(hub) } else { hub }
+}
+
 /// The hub's path as a cookie's `Path`, which then covers `{hub}/negotiate` too. `None` when a cookie cannot say it.
-fn cookie_path(hub: &[u8]) -> Option<&str> {
-    let trimmed = if hub.len() > 1 { hub.strip_suffix(b"/").unwrap_or(hub) } else { hub };
-    let plain = trimmed.iter().all(|byte| byte.is_ascii_graphic() && *byte != b';');
-    str::from_utf8(trimmed).ok().filter(|_| plain)
+fn cookie_path(exchange: &Exchange) -> Option<&str> {
+    let hub = hub_of(exchange);
+    let plain = hub.iter().all(|byte| byte.is_ascii_graphic() && *byte != b';');
+    str::from_utf8(hub).ok().filter(|_| plain)
 }

@@ -98,6 +98,8 @@ fn the_client_cookie_brings_its_companions() {
         ("GET /_blazor/disconnect", "-"),
         ("GET /Counter?x=1", "Page /Counter"),
         ("GET /", "Page /"),
+        ("GET /counter?id=7 accept=text/html,*/*", "Page /counter"),
+        ("GET /counter?id=7 accept=*/*", "Poll /counter 7"),
         ("HEAD /", "-"),
         ("GET /css/site.css", "-"),
     ] {
