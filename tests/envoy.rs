@@ -13,13 +13,21 @@ mod upstream;
 #[path = "envoy/wire.rs"]
 mod wire;
 
+#[path = "envoy/client_cookie.rs"]
+mod client_cookie;
+#[path = "envoy/cookie.rs"]
+mod cookie;
 #[path = "envoy/forging.rs"]
 mod forging;
 #[path = "envoy/negotiate.rs"]
 mod negotiate;
+#[path = "envoy/override_host.rs"]
+mod override_host;
 #[path = "envoy/pin.rs"]
 mod pin;
 #[path = "envoy/steering.rs"]
 mod steering;
 #[path = "envoy/untouched.rs"]
 mod untouched;
+#[path = "envoy/workers.rs"]
+mod workers;

@@ -1,0 +1,43 @@
+//! The worker threads of one Envoy, each with a filter of its own, act as one.
+
+use std::thread;
+
+use envoy_signalr::settings::OWN_SECRET_WARNING;
+use serde_json::{Value, json};
+use testbed::envoy::{EnvoyOptions, Filter};
+use testbed::tools::EnvoyVersion;
+
+use crate::client::{Request, ask};
+use crate::gateway::{Gateway, PODS};
+use crate::upstream::hub;
+
+const CONNECTIONS: usize = 200;
+const CLIENTS: usize = 4;
+
+/// Without a configured key the first thread makes one up, and an id sealed by one thread is opened by all.
+#[test]
+fn all_workers_seal_with_the_key_that_one_made_up() {
+    for version in EnvoyVersion::ALL {
+        let filter = Filter::With(json!({}));
+        let options = EnvoyOptions { version, filter, concurrency: 4, ..EnvoyOptions::default() };
+        let gateway = Gateway::with((0..PODS).map(hub), options);
+        thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| (0..CONNECTIONS / CLIENTS).for_each(|_| connect(&gateway)));
+            }
+        });
+        assert_eq!(gateway.affinity("connection_token", "routed") as usize, CONNECTIONS, "{version:?}");
+        for outcome in ["forged", "unknown_key", "expired", "host_gone"] {
+            assert_eq!(gateway.affinity("connection_token", outcome), 0, "{version:?} {outcome}");
+        }
+        assert_eq!(gateway.envoy.log().matches(OWN_SECRET_WARNING).count(), 1, "{version:?}");
+    }
+}
+
+fn connect(gateway: &Gateway) {
+    let negotiate = ask(&gateway.envoy, &Request::post("/chat/negotiate?negotiateVersion=1"));
+    let body: Value = serde_json::from_slice(&negotiate.body).unwrap();
+    let target = format!("/chat?id={}", body["connectionToken"].as_str().unwrap());
+    assert!(target.contains('.'), "{target}");
+    assert_eq!(ask(&gateway.envoy, &Request::websocket(&target)).pod(), negotiate.pod());
+}
