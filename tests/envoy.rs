@@ -2,7 +2,6 @@
 //!
 //! Behind it stand small scripted HTTP/1.1 servers of our own: a fake, because ASP.NET Core cannot be made to answer a
 //! negotiate in single bytes, with 64 KiB, compressed or broken, nor show the bytes of a request that reached it. Where
-//! the hub's own behaviour is the point (`http2`), a real one answers. Clients are bytes on a socket for the same reason.
 
 #[path = "envoy/client.rs"]
 mod client;
@@ -15,6 +14,10 @@ mod wire;
 
 #[path = "envoy/client_cookie.rs"]
 mod client_cookie;
+#[path = "envoy/configurations.rs"]
+mod configurations;
+#[path = "envoy/connection_cookie.rs"]
+mod connection_cookie;
 #[path = "envoy/cookie.rs"]
 mod cookie;
 #[path = "envoy/forging.rs"]
