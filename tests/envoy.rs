@@ -2,6 +2,7 @@
 //!
 //! Behind it stand small scripted HTTP/1.1 servers of our own: a fake, because ASP.NET Core cannot be made to answer a
 //! negotiate in single bytes, with 64 KiB, compressed or broken, nor show the bytes of a request that reached it. Where
+//! the hub's own behaviour is the point (`http2`), a real one answers. Clients are bytes on a socket for the same reason.
 
 #[path = "envoy/client.rs"]
 mod client;
@@ -22,6 +23,8 @@ mod connection_cookie;
 mod cookie;
 #[path = "envoy/forging.rs"]
 mod forging;
+#[path = "envoy/http2.rs"]
+mod http2;
 #[path = "envoy/negotiate.rs"]
 mod negotiate;
 #[path = "envoy/override_host.rs"]
