@@ -3,7 +3,8 @@
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-function within(ms, promise) {
+/// What `promise` gives, or an error when that takes longer.
+export function within(ms, promise) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
@@ -74,5 +75,5 @@ export function report(options, tries) {
       one.error = `${one.negotiatedPod} negotiated, ${one.answeredPod} answered`;
     }
   }
-  return JSON.stringify({ tried: tries.length, connected: tries.filter((one) => one.ok).length, tries }) + '\n';
+  return { tried: tries.length, connected: tries.filter((one) => one.ok).length, tries };
 }

@@ -51,4 +51,4 @@ function build(options, seen) {
 const options = JSON.parse(process.argv[2]);
 const tries = await attempts(options, build);
 // Kept-alive connections of `fetch` would hold the process for seconds.
-process.stdout.write(report(options, tries), () => process.exit(0));
+process.stdout.write(`${JSON.stringify(report(options, tries))}\n`, () => process.exit(0));

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{process, tools, workspace};
@@ -234,7 +235,7 @@ impl Running {
 pub fn run_node(client: &NodeClient) -> Result<Outcome> {
     let command = node("signalr.mjs", &serde_json::to_value(client)?)?;
     let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
-    outcome("node-client", command, timeout)
+    report("node-client", command, timeout)
 }
 
 /// Runs the Python client to its end.
@@ -245,19 +246,28 @@ pub fn run_python(client: &PythonClient) -> Result<Outcome> {
     command.arg("-B").arg(driver("pysignalr_client.py")).arg(serde_json::to_string(client)?);
     command.env("PYTHONPATH", packages);
     let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
-    outcome("python-client", command, timeout)
+    report("python-client", command, timeout)
 }
 
 /// Runs the client in Chromium to its end.
 pub fn run_browser(client: &BrowserClient) -> Result<Outcome> {
+    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
+    drive_chromium("browser.mjs", client, timeout)
+}
+
+/// Runs a program of `tests/clients` that drives Chromium, tells it `options` and which Chromium, and returns its report.
+pub fn drive_chromium<Report: DeserializeOwned>(
+    program: &str,
+    options: &impl Serialize,
+    timeout: Duration,
+) -> Result<Report> {
     let chromium = tools::chromium()?;
     let text = |value: &OsString| value.to_string_lossy().into_owned();
     let environment = chromium.environment.iter().map(|(name, value)| (*name, text(value)));
-    let mut options = serde_json::to_value(client)?;
+    let mut options = serde_json::to_value(options)?;
     options["program"] = text(&chromium.program.into()).into();
     options["environment"] = serde_json::to_value(environment.collect::<BTreeMap<_, _>>())?;
-    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
-    outcome("browser-client", node("browser.mjs", &options)?, timeout)
+    report(program.trim_end_matches(".mjs"), node(program, &options)?, timeout)
 }
 
 /// Starts the Node client; the test goes on while it holds its connections.
@@ -279,7 +289,7 @@ fn node(program: &str, options: &serde_json::Value) -> Result<Command> {
     Ok(command)
 }
 
-fn outcome(name: &str, command: Command, timeout: Duration) -> Result<Outcome> {
+fn report<Report: DeserializeOwned>(name: &str, command: Command, timeout: Duration) -> Result<Report> {
     let report = process::run(name, command, timeout)?;
     serde_json::from_slice(&report)
         .with_context(|| format!("no report of {name}: {}", String::from_utf8_lossy(&report)))

@@ -1,15 +1,16 @@
 //! The pods: ASP.NET Core hubs, several of them on this machine.
 //!
-//! Each runs `examples/chat` as a process of its own, so that they know nothing of each other's
+//! Each runs one of the `examples` as a process of its own, so that they know nothing of each other's
 //! connections, as pods do not. The application names itself in each answer (`x-pod`) and keeps a
 //! log of the requests that reached its hubs, so that a test sees what a gateway sent on.
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::process::{Process, free_port, run_dir};
 use crate::{http, tools, workspace};
@@ -17,6 +18,8 @@ use crate::{http, tools, workspace};
 /// How a pod is set up.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
+    /// The folder under `examples` of the application that it runs.
+    pub app: String,
     /// Its name, which it puts into the header `x-pod` of every answer.
     pub pod: String,
     /// Its port; a free one if none is given.
@@ -29,17 +32,21 @@ pub struct HubOptions {
     pub peers: Vec<String>,
     /// The sites whose pages may call it.
     pub cors_origins: Vec<String>,
+    /// Further variables for its environment.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
         Self {
+            app: "chat".into(),
             pod: "hub-1".into(),
             port: None,
             hubs: vec!["/chat".into(), "/notifications".into()],
             path_base: None,
             peers: Vec::new(),
             cors_origins: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -54,6 +61,7 @@ pub struct HubRequest {
     /// The query with its question mark, or nothing.
     pub query: String,
     /// The values of each header, by its name in lower case.
+    #[serde(deserialize_with = "by_lower_case")]
     pub headers: BTreeMap<String, Vec<String>>,
 }
 
@@ -128,7 +136,7 @@ impl Hub {
 
     fn launch(options: &HubOptions) -> Result<Self> {
         let dotnet = tools::dotnet()?;
-        let program = dotnet.publish(&workspace().join("examples/chat"))?;
+        let program = dotnet.publish(&workspace().join("examples").join(&options.app))?;
         let script = tools::node_clients()?.join("node_modules/@microsoft/signalr/dist/browser/signalr.min.js");
         let port = options.port.map_or_else(free_port, Ok)?;
         let requests = run_dir()?.join(format!("{}-{port}.requests", options.pod));
@@ -142,7 +150,8 @@ impl Hub {
             .env("PATH_BASE", options.path_base.as_deref().unwrap_or_default())
             .env("CORS_ORIGINS", options.cors_origins.join(","))
             .env("SIGNALR_JS", script)
-            .env("REQUEST_LOG", &requests);
+            .env("REQUEST_LOG", &requests)
+            .envs(options.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::spawn(&options.pod, command)?;
         let path_base = options.path_base.clone().unwrap_or_default();
         Ok(Self { pod: options.pod.clone(), port, path_base, requests, process })
@@ -153,6 +162,12 @@ impl Hub {
         let serves = || http::get(&health).is_ok_and(|(status, _)| status == 200);
         self.process.wait_ready(Duration::from_secs(30), serves)
     }
+}
+
+/// ASP.NET Core writes the names that it knows in its own way, such as `User-Agent`, whatever was sent.
+fn by_lower_case<'de, D: Deserializer<'de>>(headers: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+    let written = BTreeMap::<String, Vec<String>>::deserialize(headers)?;
+    Ok(written.into_iter().map(|(name, values)| (name.to_lowercase(), values)).collect())
 }
 
 impl Drop for Hub {

@@ -1,0 +1,40 @@
+// Chromium for the drivers: started as the testbed says, and watched.
+import { createRequire } from 'node:module';
+
+const { chromium } = createRequire(import.meta.url)('playwright-core');
+
+// Nothing here may ask the outside world for anything.
+const flags = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+/// What the driver was told on its command line: `program` and `environment` are Chromium's, the rest is its own.
+export function told() {
+  return JSON.parse(process.argv[2]);
+}
+
+/// Runs `drive` with a Chromium, and writes what it returns as the report.
+export async function withChromium({ program, environment }, drive, more = []) {
+  const env = { ...process.env, ...environment };
+  const browser = await chromium.launch({ executablePath: program, args: [...flags, ...more], env });
+  try {
+    process.stdout.write(`${JSON.stringify(await drive(browser))}\n`);
+  } finally {
+    await browser.close();
+  }
+}
+
+/// Notes which pod negotiated which connection. A page of another site cannot read the header; the browser can.
+export function watchNegotiations(page) {
+  const pods = new Map();
+  const noted = [];
+  page.on('response', (response) => {
+    if (!new URL(response.url()).pathname.endsWith('/negotiate') || response.request().method() !== 'POST') return;
+    const note = response.json().then((body) => pods.set(body.connectionId, response.headers()['x-pod']));
+    noted.push(note.catch(() => {}));
+  });
+  return { podOf: async (id) => (await Promise.all(noted), pods.get(id) ?? null) };
+}
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
