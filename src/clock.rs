@@ -15,6 +15,11 @@ impl Millis {
         Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The same point in microseconds.
+    pub(crate) fn micros(self) -> u64 {
+        self.0.saturating_mul(1_000)
+    }
+
     /// The same point in whole seconds, rounded down.
     pub fn seconds(self) -> Seconds {
         Seconds(u32::try_from(self.0 / 1_000).unwrap_or(u32::MAX))
@@ -37,6 +42,11 @@ impl Seconds {
     /// How long ago `earlier` was; zero when it lies ahead, as it may when two gateways' clocks differ.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(u64::from(self.0.saturating_sub(earlier.0)))
+    }
+
+    /// Which of `parts` turns it is; 0 when there are none.
+    pub(crate) fn modulo(self, parts: u16) -> u16 {
+        self.0.checked_rem(u32::from(parts)).and_then(|rest| u16::try_from(rest).ok()).unwrap_or(0)
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {

@@ -6,6 +6,7 @@
 
 mod exchange;
 mod meters;
+mod reply;
 mod root;
 mod shared;
 
@@ -33,9 +34,13 @@ proxy_wasm::main! {{
 
 /// Calls into the core with the present moment.
 fn at_this_moment<T>(call: impl FnOnce(&mut Moment<'_>) -> T) -> T {
-    let now = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let mut nonce = random::<NONCE_LEN>;
-    call(&mut Moment { now: Millis::since_epoch(now.unwrap_or_default()), nonce: &mut nonce, store: &SharedData })
+    call(&mut Moment { now: now(), nonce: &mut nonce, store: &SharedData })
+}
+
+fn now() -> Millis {
+    let since_epoch = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Millis::since_epoch(since_epoch.unwrap_or_default())
 }
 
 /// Randomness of Envoy's cryptographic generator, which stands behind WASI's `random_get`.

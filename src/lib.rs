@@ -11,7 +11,7 @@
 //! alone, talks to Envoy.
 
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 // A trap drops every WebSocket of a worker thread, so whatever can panic is refused; a test may panic.
 #![cfg_attr(
     not(test),
@@ -33,6 +33,7 @@ pub mod clock;
 #[cfg(target_os = "wasi")]
 mod host;
 pub mod http;
+pub mod limit;
 pub mod metrics;
 pub mod route;
 pub mod settings;

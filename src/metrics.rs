@@ -7,7 +7,9 @@
 use std::fmt::Write as _;
 
 use crate::affinity::{Outcome, Source};
-use crate::settings::{Hubs, Settings};
+use crate::limit::Limit;
+use crate::settings::{Hubs, Mode, Settings};
+use crate::signalr::Transport;
 use crate::store::{HubNames, Store};
 use crate::token::Refusal;
 
@@ -29,6 +31,15 @@ pub enum Count {
         hub: HubLabel,
         /// How.
         result: Negotiation,
+    },
+    /// `signalr_gateway_rejected_total`: a request was over a limit.
+    Rejected {
+        /// The hub.
+        hub: HubLabel,
+        /// The limit.
+        limit: Limit,
+        /// Whether it was rejected, or only counted.
+        mode: Mode,
     },
     /// `signalr_gateway_internal_errors_total`: Envoy refused something that the filter relies on.
     InternalError(InternalError),
@@ -66,6 +77,8 @@ pub enum InternalError {
     Body,
     /// Randomness.
     Random,
+    /// A change of the ledger, too often in a row.
+    Ledger,
 }
 
 impl Count {
@@ -79,9 +92,21 @@ impl Count {
             Self::Negotiation { hub, result } => {
                 stat("signalr_gateway_negotiations_total", &[("hub", &hub.0), ("result", result.label())])
             }
+            Self::Rejected { hub, limit, mode } => {
+                let mode = match mode {
+                    Mode::Enforce => "enforce",
+                    Mode::Shadow => "shadow",
+                };
+                stat("signalr_gateway_rejected_total", &[("hub", &hub.0), ("limit", limit.label()), ("mode", mode)])
+            }
             Self::InternalError(kind) => stat("signalr_gateway_internal_errors_total", &[("kind", kind.label())]),
         }
     }
+}
+
+/// The name of the gauge `signalr_gateway_connections_active`, labels included.
+pub fn connections_active(hub: &HubLabel, transport: Transport) -> String {
+    stat("signalr_gateway_connections_active", &[("hub", &hub.0), ("transport", transport.label())])
 }
 
 fn stat(metric: &str, labels: &[(&str, &str)]) -> String {
@@ -140,12 +165,13 @@ impl InternalError {
             Self::Header => "header",
             Self::Body => "body",
             Self::Random => "random",
+            Self::Ledger => "ledger",
         }
     }
 }
 
 /// Value of the label `hub`: a configured name, the path of a hub that answered a negotiate, or `other`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HubLabel(String);
 
 impl HubLabel {
@@ -171,6 +197,16 @@ impl HubLabel {
     /// Whether the hub is told apart from others.
     pub fn is_known(&self) -> bool {
         *self != Self::other()
+    }
+
+    /// A label that was written down before.
+    pub(crate) fn restored(text: &str) -> Self {
+        Self::clean(text.as_bytes())
+    }
+
+    /// 32 bits that stand for the label where bytes count (FNV-1a).
+    pub(crate) fn hash(&self) -> u32 {
+        self.0.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
     }
 
     /// The label as text.

@@ -5,6 +5,7 @@
 
 mod cookie;
 mod error;
+mod limits;
 mod path;
 mod raw;
 
@@ -15,8 +16,9 @@ use crate::token::KeyRing;
 
 pub use cookie::{ClientCookie, CookieAttributes};
 pub use error::{Problem, SettingsError};
+pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, Rejection};
 pub use path::PathPattern;
-pub use raw::PinEncoding;
+pub use raw::{Mode, NegotiateRejection, OnError, PinEncoding};
 
 /// Everything an operator chose, ready to use.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub client_cookie: Option<ClientCookie>,
     /// How the upstream host is named to Envoy.
     pub pin: Pin,
+    /// What clients may have, when there is a limit.
+    pub limits: Option<Limits>,
 }
 
 /// Which paths are hubs.
@@ -109,6 +113,7 @@ impl Settings {
             connection_cookie: cookies.connection,
             client_cookie: cookies.client,
             pin: check_pin(pin)?,
+            limits: raw.limits.map(limits::check).transpose()?,
         })
     }
 }
@@ -152,7 +157,7 @@ fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), Setti
 
 /// Sections of the schema that this version reads but does not act on: silence would be worse than a refusal.
 fn refuse_unbuilt(raw: &raw::Raw) -> Result<(), SettingsError> {
-    let sections = [("limits", raw.limits.is_some()), ("metrics", raw.metrics.is_some()), ("explain", raw.explain)];
+    let sections = [("metrics", raw.metrics.is_some()), ("explain", raw.explain)];
     match sections.into_iter().find(|(_, present)| *present) {
         Some((section, _)) => Err(SettingsError::at(section, Problem::NotSupportedYet)),
         None => Ok(()),

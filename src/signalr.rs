@@ -48,6 +48,56 @@ pub enum Step {
     Page,
 }
 
+/// How a connection's messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// A WebSocket.
+    WebSockets,
+    /// Server-sent events, and a request for each message to the hub.
+    ServerSentEvents,
+    /// A request for each message, either way.
+    LongPolling,
+}
+
+impl Transport {
+    /// A number for it, where bytes count.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::WebSockets => 0,
+            Self::ServerSentEvents => 1,
+            Self::LongPolling => 2,
+        }
+    }
+
+    /// The transport with this number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::WebSockets, Self::ServerSentEvents, Self::LongPolling]
+            .into_iter()
+            .find(|transport| transport.code() == code)
+    }
+
+    /// OpenTelemetry's value of `signalr.transport`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::WebSockets => "web_sockets",
+            Self::ServerSentEvents => "server_sent_events",
+            Self::LongPolling => "long_polling",
+        }
+    }
+}
+
+impl Step {
+    /// The transport of a step that opens or goes on with a connection.
+    pub fn transport(self) -> Option<Transport> {
+        match self {
+            Self::WebSocket => Some(Transport::WebSockets),
+            Self::ServerSentEvents => Some(Transport::ServerSentEvents),
+            Self::Poll => Some(Transport::LongPolling),
+            Self::Negotiate(_) | Self::Send | Self::Delete | Self::Other | Self::BlazorDisconnect | Self::Page => None,
+        }
+    }
+}
+
 /// `negotiateVersion` as the client asked: version 0 has one id, later ones separate the public id from the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NegotiateVersion {

@@ -36,7 +36,6 @@ pub struct Conflict;
 /// A secret of 256 bits.
 pub type Secret = [u8; 32];
 
-const SECRET_KEY: &str = "envoy-signalr/secret";
 const HUBS_KEY: &str = "envoy-signalr/hubs";
 
 /// The secret that this Envoy process made up for itself, and whether this call made it.
@@ -48,10 +47,23 @@ pub struct ProcessSecret {
     pub created: bool,
 }
 
+/// What a process's secret is for. Each use has its own.
+#[derive(Clone, Copy, Debug)]
+pub enum SecretUse {
+    /// Sealing routes, where no key is configured.
+    Routes,
+    /// Hashing clients and connections in the ledger.
+    Ledger,
+}
+
 /// Finds the process's secret, or makes it from `candidate` when this is the first caller.
-pub fn process_secret(store: &dyn Store, candidate: Secret) -> ProcessSecret {
-    let created = store.swap(SECRET_KEY, &candidate, Version::ABSENT).is_ok();
-    let secret = store.load(SECRET_KEY).and_then(|(bytes, _)| Secret::try_from(bytes).ok()).unwrap_or(candidate);
+pub fn process_secret(store: &dyn Store, secret_use: SecretUse, candidate: Secret) -> ProcessSecret {
+    let key = match secret_use {
+        SecretUse::Routes => "envoy-signalr/secret",
+        SecretUse::Ledger => "envoy-signalr/ledger-secret",
+    };
+    let created = store.swap(key, &candidate, Version::ABSENT).is_ok();
+    let secret = store.load(key).and_then(|(bytes, _)| Secret::try_from(bytes).ok()).unwrap_or(candidate);
     ProcessSecret { secret, created }
 }
 
@@ -116,6 +128,13 @@ pub(crate) mod memory {
         pub(crate) conflicts: Cell<u32>,
     }
 
+    impl MemoryStore {
+        /// Bytes of all keys and values.
+        pub(crate) fn bytes(&self) -> usize {
+            self.entries.borrow().iter().map(|(key, (value, _))| key.len() + value.len()).sum()
+        }
+    }
+
     impl Store for MemoryStore {
         fn load(&self, key: &str) -> Option<(Vec<u8>, Version)> {
             self.entries.borrow().get(key).map(|(value, version)| (value.clone(), Version(*version)))
@@ -147,8 +166,8 @@ mod tests {
     #[test]
     fn the_first_worker_makes_the_secret_and_all_use_it() {
         let store = MemoryStore::default();
-        let first = process_secret(&store, [1; 32]);
-        let second = process_secret(&store, [2; 32]);
+        let first = process_secret(&store, SecretUse::Routes, [1; 32]);
+        let second = process_secret(&store, SecretUse::Routes, [2; 32]);
         assert_eq!((first.secret, first.created), ([1; 32], true));
         assert_eq!((second.secret, second.created), ([1; 32], false));
     }

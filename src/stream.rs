@@ -1,6 +1,6 @@
 //! One exchange from head to end: the only file that knows the order of things.
 //!
-//! Request: classify, decide, steer. Answer's head: what became of the route, which cookies. Answer's body, for a
+//! Request: classify, decide, admit, steer. Answer's head: what became of the route, which cookies. Answer's body, for a
 //! negotiate only: seal the id. Everything else passes without a look.
 
 use std::borrow::Cow;
@@ -10,10 +10,11 @@ use std::rc::Rc;
 use crate::affinity::{self, Answered, Decision, Outcome};
 use crate::clock::Millis;
 use crate::http::{Head, HeaderOp};
+use crate::limit::{self, End, Lease, Limit, Limiter, Opening, Peer, Rejection, Verdict};
 use crate::metrics::{Count, HubLabel, InternalError, Negotiation};
 use crate::route;
-use crate::settings::Settings;
-use crate::signalr::{self, Answer, Exchange, MAX_ANSWER, Step};
+use crate::settings::{Limits, Mode, Settings};
+use crate::signalr::{self, Answer, Exchange, MAX_ANSWER, Step, Transport};
 use crate::store::{HubNames, Store};
 use crate::token::{Address, NONCE_LEN, Purpose, Route};
 
@@ -38,12 +39,37 @@ pub enum Chunk {
     Complete,
 }
 
+/// What becomes of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RequestPlan {
+    /// It goes upstream, with these changes.
+    Forward(Vec<HeaderOp>),
+    /// The filter answers it.
+    Reject(Rejection),
+}
+
+/// What the streams of a worker thread share.
+#[derive(Debug, Default)]
+pub struct Worker {
+    /// Hubs seen.
+    pub hubs: HubNames,
+    /// Connections held; absent when nothing is limited.
+    pub limiter: Option<Limiter>,
+}
+
 /// The state of one exchange.
 pub struct Stream {
     settings: Rc<Settings>,
-    hubs: Rc<RefCell<HubNames>>,
+    worker: Rc<RefCell<Worker>>,
     state: State,
+    held: Option<Held>,
     counts: Vec<Count>,
+}
+
+/// A connection that this exchange holds, and how it lets go.
+struct Held {
+    lease: Lease,
+    end: End,
 }
 
 enum State {
@@ -58,6 +84,7 @@ enum State {
 struct Asked {
     exchange: Exchange,
     decision: Decision,
+    client: Option<limit::ClientKey>,
     https: bool,
     /// The WebSocket came without a key, so its answer must go without the proof.
     supplied_key: bool,
@@ -70,9 +97,9 @@ struct Negotiated {
 }
 
 impl Stream {
-    /// The state before any callback. `hubs` is shared by the streams of a worker thread.
-    pub fn new(settings: Rc<Settings>, hubs: Rc<RefCell<HubNames>>) -> Self {
-        Self { settings, hubs, state: State::Idle, counts: Vec::new() }
+    /// The state before any callback.
+    pub fn new(settings: Rc<Settings>, worker: Rc<RefCell<Worker>>) -> Self {
+        Self { settings, worker, state: State::Idle, held: None, counts: Vec::new() }
     }
 
     /// Whether the request's whole head is worth reading. Asked of every request, SignalR's or not.
@@ -81,11 +108,21 @@ impl Stream {
             || upgrade().is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
     }
 
-    /// Decides where the request goes. The caller has taken off any pin that the client sent.
-    pub fn on_request(&mut self, head: &Head, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
-        let Some(exchange) = signalr::classify(head, &self.settings) else { return Vec::new() };
+    /// Decides where the request goes, or that it goes nowhere. `peer` is where it came from. The caller has taken off any
+    /// pin that the client sent.
+    pub fn on_request(&mut self, head: &Head, peer: &Peer, moment: &mut Moment<'_>) -> RequestPlan {
+        let Some(exchange) = signalr::classify(head, &self.settings) else { return RequestPlan::Forward(Vec::new()) };
         let decision = affinity::decide(&self.settings, &exchange, head, moment.now.seconds());
         self.count_told(&exchange, &decision, moment.store);
+        let settings = self.settings.clone();
+        let mut client = None;
+        if let Some(limits) = settings.limits.as_ref().filter(|limits| !peer.is_exempt(&limits.client)) {
+            client = self.worker.borrow().limiter.as_ref().map(|limiter| limiter.client(limits, head, peer));
+            if let Some(limit) = client.and_then(|client| self.admit(limits, client, &exchange, &decision, moment)) {
+                let is_negotiate = matches!(exchange.step, Step::Negotiate(_));
+                return RequestPlan::Reject(limit::reject(limits, limit, is_negotiate, head));
+            }
+        }
         let mut ops = Vec::new();
         if let (Some(range), Some(target)) = (&decision.strip, head.get(":path")) {
             let kept = [target.get(..range.start).unwrap_or_default(), target.get(range.end..).unwrap_or_default()];
@@ -104,8 +141,8 @@ impl Stream {
         let supplied_key = key.is_some();
         ops.extend(key);
         let https = route::is_https(head);
-        self.state = State::Asked(Box::new(Asked { exchange, decision, https, supplied_key }));
-        ops
+        self.state = State::Asked(Box::new(Asked { exchange, decision, client, https, supplied_key }));
+        RequestPlan::Forward(ops)
     }
 
     /// Whether [`Stream::on_response`] has anything to do.
@@ -116,11 +153,12 @@ impl Stream {
     /// Learns where Envoy sent the request (`upstream`, absent when Envoy answered itself) and what came back.
     pub fn on_response(&mut self, head: &Head, upstream: Option<&[u8]>, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
         let State::Asked(asked) = std::mem::replace(&mut self.state, State::Idle) else { return Vec::new() };
-        let Asked { exchange, decision, https, supplied_key } = *asked;
+        let Asked { exchange, decision, client, https, supplied_key } = *asked;
         let upstream = upstream.and_then(Address::new);
         self.count_steered(&exchange, &decision, upstream.as_ref(), moment.store);
         let mut ops: Vec<_> = supplied_key.then(route::drop_websocket_accept).into_iter().collect();
         let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
+        self.follow_session(&exchange, &decision, client, status, moment);
         let content_type = head.get("content-type").unwrap_or_default();
         let negotiated = status == 200 && content_type.to_ascii_lowercase().starts_with(b"application/json");
         if let Step::Negotiate(version) = exchange.step {
@@ -157,7 +195,7 @@ impl Stream {
         let Negotiated { hub, seal_for } = *negotiated;
         let answer = Answer::read(body);
         if matches!(answer, Answer::Id(_) | Answer::OddId) {
-            self.hubs.borrow_mut().learn(HubLabel::learned(&hub).as_str(), moment.store);
+            self.worker.borrow_mut().hubs.learn(HubLabel::learned(&hub).as_str(), moment.store);
         }
         let (result, replacement) = match &answer {
             Answer::Id(issued) => {
@@ -177,7 +215,10 @@ impl Stream {
     }
 
     /// The exchange is over. Safe to call more than once.
-    pub fn finish(&mut self, store: &dyn Store) {
+    pub fn finish(&mut self, now: Millis, store: &dyn Store) {
+        if let (Some(held), Some(limiter)) = (self.held.take(), &mut self.worker.borrow_mut().limiter) {
+            limiter.end(held.lease, held.end, now.seconds(), store);
+        }
         if let State::Negotiated(negotiated) = std::mem::replace(&mut self.state, State::Idle) {
             self.count_negotiation(&negotiated.hub, Negotiation::Incomplete, store);
         }
@@ -186,6 +227,71 @@ impl Stream {
     /// What was counted since the last call.
     pub fn take_counts(&mut self) -> Vec<Count> {
         std::mem::take(&mut self.counts)
+    }
+
+    /// Asks the limits. `Some` is the limit that the request is rejected for.
+    fn admit(
+        &mut self,
+        limits: &Limits,
+        client: limit::ClientKey,
+        exchange: &Exchange,
+        decision: &Decision,
+        moment: &mut Moment<'_>,
+    ) -> Option<Limit> {
+        let hub = self.label(&exchange.hub, moment.store);
+        let asked = match (exchange.step, exchange.step.transport()) {
+            (Step::Negotiate(_), _) => {
+                let worker = self.worker.borrow();
+                worker.limiter.as_ref()?.negotiate(limits, client, &hub, moment.now, moment.store)
+            }
+            // Other applications poll with an `id`, too: what is not surely a connection is not counted as one.
+            (_, Some(transport))
+                if transport == Transport::WebSockets || hub.is_known() || decision.strip.is_some() =>
+            {
+                let opening = Opening { client, id: decision.id.as_deref(), transport, hub: &hub };
+                let mut worker = self.worker.borrow_mut();
+                let admitted = worker.limiter.as_mut()?.connect(limits, &opening, moment.now, moment.store);
+                admitted.map(|(verdict, lease)| {
+                    let end = if transport == Transport::LongPolling { End::BetweenPolls } else { End::Over };
+                    self.held = lease.map(|lease| Held { lease, end });
+                    verdict
+                })
+            }
+            _ => return None,
+        };
+        let limit = match asked {
+            Ok(Verdict::Within) => return None,
+            Ok(Verdict::Over(limit)) => limit,
+            Err(limit::LedgerFailure) => {
+                self.counts.push(Count::InternalError(InternalError::Ledger));
+                if limit::passes_without_ledger(limits) {
+                    return None;
+                }
+                Limit::Ledger
+            }
+        };
+        self.counts.push(Count::Rejected { hub, limit, mode: limits.mode });
+        (limits.mode == Mode::Enforce).then_some(limit)
+    }
+
+    /// Learns from an answer that a long-polling session is over.
+    fn follow_session(
+        &mut self,
+        exchange: &Exchange,
+        decision: &Decision,
+        client: Option<limit::ClientKey>,
+        status: u16,
+        moment: &mut Moment<'_>,
+    ) {
+        if let Some(held) = self.held.as_mut().filter(|_| status != 200) {
+            held.end = End::Over;
+        }
+        let deleted = exchange.step == Step::Delete && (status < 300 || status == 404);
+        if let (true, Some(limits), Some(client), Some(id)) = (deleted, &self.settings.limits, client, &decision.id)
+            && let Some(limiter) = &mut self.worker.borrow_mut().limiter
+        {
+            limiter.delete(limits, client, id, moment.now.seconds(), moment.store);
+        }
     }
 
     fn seal(&mut self, id: &[u8], address: Address, moment: &mut Moment<'_>) -> Option<String> {
@@ -206,7 +312,7 @@ impl Stream {
     }
 
     fn label(&self, hub: &[u8], store: &dyn Store) -> HubLabel {
-        HubLabel::of(hub, &self.settings, &mut self.hubs.borrow_mut(), store)
+        HubLabel::of(hub, &self.settings, &mut self.worker.borrow_mut().hubs, store)
     }
 
     fn count_told(&mut self, exchange: &Exchange, decision: &Decision, store: &dyn Store) {

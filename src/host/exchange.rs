@@ -9,12 +9,13 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use super::meters::Meters;
-use super::{apply, at_this_moment, head, store};
+use super::{apply, at_this_moment, head, now, reply, store};
 use crate::http::HeaderOp;
+use crate::limit::Peer;
 use crate::metrics::{Count, InternalError};
 use crate::route;
 use crate::settings::Settings;
-use crate::stream::{Chunk, Stream};
+use crate::stream::{Chunk, RequestPlan, Stream};
 
 pub(super) struct HttpExchange {
     stream: Stream,
@@ -40,6 +41,10 @@ fn request_header(name: &str) -> Option<Vec<u8>> {
     hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).unwrap_or_default()
 }
 
+fn property(path: [&str; 2]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).unwrap_or_default()
+}
+
 impl Context for HttpExchange {}
 
 impl HttpContext for HttpExchange {
@@ -51,9 +56,16 @@ impl HttpContext for HttpExchange {
         }
         let target = request_header(":path").unwrap_or_default();
         if self.stream.concerns(&target, || request_header("upgrade")) {
-            let ops = at_this_moment(|moment| self.stream.on_request(&head(map), moment));
-            apply(map, ops, &mut self.meters.borrow_mut());
+            let peer = Peer::new(&property(["source", "address"]).unwrap_or_default());
+            let plan = at_this_moment(|moment| self.stream.on_request(&head(map), &peer, moment));
             self.flush();
+            match plan {
+                RequestPlan::Forward(ops) => apply(map, ops, &mut self.meters.borrow_mut()),
+                RequestPlan::Reject(rejection) => {
+                    reply::send(&rejection);
+                    return Action::Pause;
+                }
+            }
         }
         Action::Continue
     }
@@ -65,7 +77,7 @@ impl HttpContext for HttpExchange {
             ops.push(HeaderOp::Remove(self.pin_header().into()));
         }
         if self.stream.awaits_response() {
-            let upstream = hostcalls::get_property(vec!["upstream", "address"]).unwrap_or_default();
+            let upstream = property(["upstream", "address"]);
             ops.extend(at_this_moment(|moment| self.stream.on_response(&head(map), upstream.as_deref(), moment)));
             self.flush();
         }
@@ -92,7 +104,7 @@ impl HttpContext for HttpExchange {
     }
 
     fn on_log(&mut self) {
-        self.stream.finish(store());
+        self.stream.finish(now(), store());
         self.flush();
     }
 }

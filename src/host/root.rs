@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use log::{error, warn};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -9,15 +10,17 @@ use proxy_wasm::types::ContextType;
 
 use super::exchange::HttpExchange;
 use super::meters::Meters;
-use super::{random, store};
+use super::{now, random, store};
+use crate::limit::{InstanceId, Limiter};
+use crate::metrics;
 use crate::settings::{OWN_SECRET_WARNING, Settings, SettingsError, Surroundings};
-use crate::store::{self, HubNames, Secret};
-use crate::stream::Stream;
+use crate::store::{self, Secret, SecretUse};
+use crate::stream::{Stream, Worker};
 
 #[derive(Default)]
 pub(super) struct Root {
     settings: Option<Rc<Settings>>,
-    hubs: Rc<RefCell<HubNames>>,
+    worker: Rc<RefCell<Worker>>,
     meters: Rc<RefCell<Meters>>,
 }
 
@@ -33,6 +36,10 @@ impl RootContext for Root {
         };
         match configure(&json, candidate) {
             Ok(settings) => {
+                if settings.limits.is_some() {
+                    self.worker.borrow_mut().limiter = limiter(candidate);
+                    self.set_tick_period(BEAT);
+                }
                 self.settings = Some(Rc::new(settings));
                 true
             }
@@ -43,9 +50,19 @@ impl RootContext for Root {
         }
     }
 
+    fn on_tick(&mut self) {
+        let Some(limits) = self.settings.as_ref().and_then(|settings| settings.limits.as_ref()) else { return };
+        if let Some(limiter) = &mut self.worker.borrow_mut().limiter {
+            let mut meters = self.meters.borrow_mut();
+            for (hub, transport, connections) in limiter.tick(limits.long_polling_idle, now().seconds(), store()) {
+                meters.set(&metrics::connections_active(&hub, transport), connections);
+            }
+        }
+    }
+
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         let settings = self.settings.clone()?;
-        let stream = Stream::new(settings.clone(), self.hubs.clone());
+        let stream = Stream::new(settings.clone(), self.worker.clone());
         Some(Box::new(HttpExchange::new(stream, settings, self.meters.clone())))
     }
 
@@ -54,10 +71,19 @@ impl RootContext for Root {
     }
 }
 
+/// How often an instance shows that it lives; others take it for dead after five beats.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The ledger's book-keeper for this thread, under a name that nobody had before.
+fn limiter(candidate: Secret) -> Option<Limiter> {
+    let instance = InstanceId::new(u32::from_be_bytes(random()?)).unwrap_or(InstanceId::MIN);
+    Some(Limiter::new(instance, store::process_secret(store(), SecretUse::Ledger, candidate).secret))
+}
+
 fn configure(json: &[u8], candidate: Secret) -> Result<Settings, SettingsError> {
     let created = Cell::new(false);
     let process_secret = || {
-        let process = store::process_secret(store(), candidate);
+        let process = store::process_secret(store(), SecretUse::Routes, candidate);
         created.set(process.created);
         process.secret
     };

@@ -11,7 +11,8 @@ pub(super) struct SharedData;
 impl Store for SharedData {
     fn load(&self, key: &str) -> Option<(Vec<u8>, Version)> {
         match hostcalls::get_shared_data(key) {
-            Ok((Some(value), Some(version))) => Some((value, Version(version))),
+            // An empty value comes back as none, but with the version that says it is there.
+            Ok((value, Some(version))) => Some((value.unwrap_or_default(), Version(version))),
             _ => None,
         }
     }

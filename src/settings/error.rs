@@ -60,6 +60,16 @@ pub enum Problem {
     NeedsSecure(&'static str),
     /// A `__Host-` cookie has no domain and the path `/`.
     NotAHostCookie,
+    /// Must be at least one.
+    Zero,
+    /// A section of limits without a limit.
+    LimitsNothing,
+    /// Not a header or cookie name.
+    NotAName(String),
+    /// Not 400 to 599.
+    NotAnErrorStatus(u16),
+    /// Not an origin.
+    NotAnOrigin(String),
     /// Longer than the cookie lives, so it would never happen.
     BeyondMaxAge(Duration),
 }
@@ -129,6 +139,22 @@ impl fmt::Display for Problem {
                 write!(f, "{what} needs the attribute Secure, or browsers drop the cookie; set secure to auto or true")
             }
             Self::NotAHostCookie => f.write_str("a `__Host-` cookie has the path / and no domain; choose another name"),
+            Self::Zero => f.write_str("must be at least 1; leave it out for no limit"),
+            Self::LimitsNothing => {
+                f.write_str("sets no limit; set connections, negotiate_rate or connect_rate, or leave it out")
+            }
+            Self::NotAName(name) => {
+                write!(f, "`{name}` is not a name; 1 to 64 letters, digits and !#$%&'*+-.^_`|~ are allowed")
+            }
+            Self::NotAnErrorStatus(status) => {
+                write!(f, "{status} is no status for a rejection; 400 to 599 are allowed")
+            }
+            Self::NotAnOrigin(origin) => {
+                write!(
+                    f,
+                    "`{origin}` is not an origin; scheme, host and port are needed, such as `https://app.example.com`"
+                )
+            }
             Self::BeyondMaxAge(max_age) => {
                 write!(f, "must be shorter than max_age ({})", humantime::format_duration(*max_age))
             }

@@ -3,6 +3,7 @@
 //! Every structure refuses keys that it does not know, so that a misspelt option never becomes a default in silence.
 //! What a value means, and which values go together, is decided in [`super`].
 
+mod limits;
 mod unbuilt;
 
 use std::fmt;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-use unbuilt::{Limits, Metrics};
+pub(super) use limits::{ClientKey, LimitClient, LimitConnections, Limits, Rate, Reject};
+pub use limits::{Mode, NegotiateRejection, OnError};
+use unbuilt::Metrics;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -15,7 +15,7 @@ const POD_2: &str = "10.0.0.2:80";
 /// A gateway with one worker thread. `secret` makes two of them one key's gateways, or strangers.
 struct Gateway {
     settings: Rc<Settings>,
-    hubs: Rc<RefCell<HubNames>>,
+    worker: Rc<RefCell<Worker>>,
     store: MemoryStore,
     seconds: u64,
     nonces: u8,
@@ -34,12 +34,14 @@ impl Gateway {
     fn new(json: &str, secret: u8) -> Self {
         let surroundings = Surroundings { env: &|_| None, process_secret: &|| [secret; 32] };
         let settings = Rc::new(Settings::parse(json.as_bytes(), &surroundings).unwrap());
-        Self { settings, hubs: Rc::default(), store: MemoryStore::default(), seconds: 1_000_000, nonces: 0 }
+        let limiter = settings.limits.as_ref().map(|_| Limiter::new(limit::InstanceId::MIN, [secret; 32]));
+        let worker = Rc::new(RefCell::new(Worker { limiter, ..Worker::default() }));
+        Self { settings, worker, store: MemoryStore::default(), seconds: 1_000_000, nonces: 0 }
     }
 
     /// One exchange: the request's lines, the pod that answers, the answer's lines, its body in chunks.
     fn exchange(&mut self, request: &str, upstream: Option<&str>, response: &str, chunks: &[&str]) -> Done {
-        let mut stream = Stream::new(self.settings.clone(), self.hubs.clone());
+        let mut stream = Stream::new(self.settings.clone(), self.worker.clone());
         let now = Millis::since_epoch(Duration::from_secs(self.seconds));
         let Self { store, nonces, .. } = self;
         let mut nonce = || {
@@ -47,7 +49,11 @@ impl Gateway {
             Some([*nonces; NONCE_LEN])
         };
         let mut moment = Moment { now, nonce: &mut nonce, store };
-        let asked = stream.on_request(&head(request), &mut moment);
+        let peer = Peer::new(b"192.0.2.1:80");
+        let asked = match stream.on_request(&head(request), &peer, &mut moment) {
+            RequestPlan::Forward(ops) => ops,
+            RequestPlan::Reject(rejection) => panic!("rejected: {rejection:?}"),
+        };
         let answered = stream.on_response(&head(response), upstream.map(str::as_bytes), &mut moment);
         let mut buffered = String::new();
         let mut body = None;
@@ -57,8 +63,8 @@ impl Gateway {
                 body = stream.on_negotiate_answer(buffered.as_bytes(), &mut moment);
             }
         }
-        stream.finish(store);
-        stream.finish(store);
+        stream.finish(now, store);
+        stream.finish(now, store);
         let counts = stream.take_counts().iter().map(Count::stat).collect();
         let text = |ops: Vec<HeaderOp>| ops.into_iter().map(describe).collect();
         Done {

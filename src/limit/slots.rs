@@ -1,0 +1,125 @@
+//! The connections, one entry each, in a fixed number of slots.
+//!
+//! Envoy's shared data cannot delete a key, so keys are few and their number fixed; an entry is found by hashing. Memory is
+//! bounded by [`SLOTS`] keys plus [`Entry::LEN`] bytes for each open connection, and never more than [`MOST_ENTRIES`] a slot.
+
+use std::time::Duration;
+
+use super::counts::Counts;
+use super::{ClientKey, ConnectionKey, InstanceId, Lease};
+use crate::clock::Seconds;
+use crate::signalr::Transport;
+use crate::store::{Store, Version};
+
+/// 1,024 slots hold 100,000 connections at some 100 entries each, 3.4 KB to copy for an admission.
+const SLOTS: u16 = 1_024;
+/// A slot with more is refused: 4,096 entries are 136 KB to copy for every admission, and a limit was not kept long ago.
+const MOST_ENTRIES: usize = 4_096;
+/// Seconds in which a sweep passes over every slot.
+const SWEEP: u16 = 8;
+
+/// A place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(u16);
+
+impl Slot {
+    pub(super) fn of(hash: [u8; 8]) -> Self {
+        let [high, low, ..] = hash;
+        Self(u16::from_be_bytes([high, low]) % SLOTS)
+    }
+
+    /// The slots that are swept in this second.
+    pub(super) fn share_of(now: Seconds) -> impl Iterator<Item = Self> {
+        let part = now.modulo(SWEEP);
+        (0..SLOTS).filter(move |slot| slot % SWEEP == part).map(Self)
+    }
+
+    fn key(self) -> String {
+        format!("envoy-signalr/slot/{}", self.0)
+    }
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) client: ClientKey,
+    pub(super) connection: ConnectionKey,
+    /// The instance whose stream or poll holds it; 0 between two polls.
+    pub(super) owner: u32,
+    /// Which of that instance's holds: an older one must not end a newer one.
+    pub(super) hold: u32,
+    /// When it was last taken or let go.
+    pub(super) seen: Seconds,
+    /// Hash of the hub's label, which [`Counts`] has in full.
+    pub(super) hub: u32,
+    pub(super) transport: Transport,
+}
+
+impl Entry {
+    const LEN: usize = 8 + 8 + 4 + 4 + Seconds::LEN + 4 + 1;
+
+    pub(super) fn of(lease: &Lease, owner: InstanceId, now: Seconds) -> Self {
+        Self {
+            client: lease.client,
+            connection: lease.connection,
+            owner: owner.get(),
+            hold: lease.hold,
+            seen: now,
+            hub: lease.hub.hash(),
+            transport: lease.transport,
+        }
+    }
+
+    /// Whether its holder lives, or its next poll may still come.
+    pub(super) fn lives(&self, counts: &Counts, idle: Duration, now: Seconds) -> bool {
+        if self.owner == 0 { now.since(self.seen) < idle } else { counts.is_alive(self.owner, now) }
+    }
+
+    fn to_bytes(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let fields: [&[u8]; 7] = [
+            &self.client.0,
+            &self.connection.0,
+            &self.owner.to_be_bytes(),
+            &self.hold.to_be_bytes(),
+            &self.seen.to_bytes(),
+            &self.hub.to_be_bytes(),
+            &[self.transport.code()],
+        ];
+        for (to, from) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
+            *to = *from;
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (client, bytes) = bytes.split_first_chunk()?;
+        let (connection, bytes) = bytes.split_first_chunk()?;
+        let (owner, bytes) = bytes.split_first_chunk()?;
+        let (hold, bytes) = bytes.split_first_chunk()?;
+        let (seen, bytes) = bytes.split_first_chunk()?;
+        let (hub, bytes) = bytes.split_first_chunk()?;
+        Some(Self {
+            client: ClientKey(*client),
+            connection: ConnectionKey(*connection),
+            owner: u32::from_be_bytes(*owner),
+            hold: u32::from_be_bytes(*hold),
+            seen: Seconds::from_bytes(*seen),
+            hub: u32::from_be_bytes(*hub),
+            transport: Transport::from_code(*bytes.first()?)?,
+        })
+    }
+}
+
+pub(super) fn load(slot: Slot, store: &dyn Store) -> (Vec<Entry>, Version) {
+    match store.load(&slot.key()) {
+        Some((bytes, version)) => (bytes.chunks_exact(Entry::LEN).filter_map(Entry::from_bytes).collect(), version),
+        None => (Vec::new(), Version::ABSENT),
+    }
+}
+
+/// False when somebody else wrote first, or the slot is full.
+pub(super) fn write(slot: Slot, entries: &[Entry], version: Version, store: &dyn Store) -> bool {
+    let bytes: Vec<u8> = entries.iter().flat_map(Entry::to_bytes).collect();
+    entries.len() <= MOST_ENTRIES && store.swap(&slot.key(), &bytes, version).is_ok()
+}

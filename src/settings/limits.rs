@@ -1,0 +1,178 @@
+//! The section `limits`, checked and compiled.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::raw::{self, Mode, NegotiateRejection, OnError};
+use super::{Lives, Problem, SettingsError, is_name_byte};
+
+/// What a client may have and how fast it may ask for it.
+#[derive(Debug)]
+pub struct Limits {
+    /// Reject, or only count.
+    pub mode: Mode,
+    /// Who a client is.
+    pub client: ClientSettings,
+    /// Concurrent connections of one client.
+    pub per_client: Option<u32>,
+    /// Concurrent connections of one hub.
+    pub per_hub: Option<u32>,
+    /// Concurrent connections of all hubs together.
+    pub total: Option<u32>,
+    /// Negotiates of one client.
+    pub negotiate_rate: Option<Rate>,
+    /// Connects of one client.
+    pub connect_rate: Option<Rate>,
+    /// What a rejected client gets.
+    pub rejection: Rejection,
+    /// A long-polling connection without a poll for this long has ended.
+    pub long_polling_idle: Duration,
+    /// What happens when the ledger fails.
+    pub on_error: OnError,
+}
+
+/// Who a client is.
+#[derive(Debug)]
+pub struct ClientSettings {
+    /// What tells clients apart; a request without it counts for its source address.
+    pub key: ClientKeySource,
+    /// Addresses that share this many leading bits are one client.
+    pub ipv4_prefix: u8,
+    /// The same for IPv6: a household commonly has a /64 to itself.
+    pub ipv6_prefix: u8,
+    /// Addresses that no limit holds for.
+    pub exempt: Vec<IpNet>,
+}
+
+/// What tells clients apart.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientKeySource {
+    /// The address that Envoy trusts: `source.address`.
+    SourceAddress,
+    /// A request header, in lower case.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A claim of the bearer token, unverified.
+    JwtClaim(String),
+    /// A query parameter.
+    Query(String),
+}
+
+/// A token bucket: `burst` at once, then one per `interval`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Microseconds in which one request is earned; at least 1.
+    pub interval: u64,
+    /// How many can be saved up.
+    pub burst: u32,
+}
+
+/// What a rejected client gets.
+#[derive(Debug)]
+pub struct Rejection {
+    /// 400 to 599.
+    pub status: u16,
+    /// Value of `retry-after`, in seconds.
+    pub retry_after: Duration,
+    /// How a negotiate is rejected.
+    pub negotiate: NegotiateRejection,
+    /// Origins whose pages may read the rejection.
+    pub allow_origins: Vec<String>,
+}
+
+const IDLE_LIVES: Lives = Lives { least: ("1s", Duration::from_secs(1)), most: ("1h", Duration::from_secs(3_600)) };
+const RETRY_LIVES: Lives = Lives { least: ("0s", Duration::ZERO), most: ("1day", Duration::from_secs(86_400)) };
+const RATE_LIVES: Lives = Lives { least: ("1ms", Duration::from_millis(1)), most: ("1h", Duration::from_secs(3_600)) };
+
+pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
+    let raw::Limits { mode, client, connections, negotiate_rate, connect_rate, reject, long_polling_idle, on_error } =
+        raw;
+    let raw::LimitConnections { per_client, per_hub, total } = connections;
+    let counts = [("per_client", per_client), ("per_hub", per_hub), ("total", total)];
+    if let Some((name, _)) = counts.iter().find(|(_, limit)| *limit == Some(0)) {
+        return Err(SettingsError::at(format!("limits.connections.{name}"), Problem::Zero));
+    }
+    if counts.iter().all(|(_, limit)| limit.is_none()) && negotiate_rate.is_none() && connect_rate.is_none() {
+        return Err(SettingsError::at("limits", Problem::LimitsNothing));
+    }
+    Ok(Limits {
+        mode,
+        client: check_client(client)?,
+        per_client,
+        per_hub,
+        total,
+        negotiate_rate: negotiate_rate.map(|raw| rate("limits.negotiate_rate", &raw)).transpose()?,
+        connect_rate: connect_rate.map(|raw| rate("limits.connect_rate", &raw)).transpose()?,
+        rejection: check_rejection(reject)?,
+        long_polling_idle: IDLE_LIVES.check("limits.long_polling_idle", long_polling_idle)?,
+        on_error,
+    })
+}
+
+fn check_client(raw: raw::LimitClient) -> Result<ClientSettings, SettingsError> {
+    let field = |name: &str| format!("limits.client.key.{name}");
+    let key = match raw.key {
+        raw::ClientKey::SourceAddress => ClientKeySource::SourceAddress,
+        raw::ClientKey::Header(name) => {
+            ClientKeySource::Header(check_name(field("header"), name)?.to_ascii_lowercase())
+        }
+        raw::ClientKey::Cookie(name) => ClientKeySource::Cookie(check_name(field("cookie"), name)?),
+        raw::ClientKey::JwtClaim(name) if name.is_empty() => {
+            return Err(SettingsError::at(field("jwt_claim"), Problem::Empty));
+        }
+        raw::ClientKey::JwtClaim(name) => ClientKeySource::JwtClaim(name),
+        raw::ClientKey::Query(name) if name.is_empty() => {
+            return Err(SettingsError::at(field("query"), Problem::Empty));
+        }
+        raw::ClientKey::Query(name) => ClientKeySource::Query(name),
+    };
+    Ok(ClientSettings { key, ipv4_prefix: raw.ipv4_prefix.0, ipv6_prefix: raw.ipv6_prefix.0, exempt: raw.exempt })
+}
+
+fn check_name(field: String, name: String) -> Result<String, SettingsError> {
+    if (1..=64).contains(&name.len()) && name.bytes().all(is_name_byte) {
+        return Ok(name);
+    }
+    Err(SettingsError::at(field, Problem::NotAName(name)))
+}
+
+fn rate(field: &str, raw: &raw::Rate) -> Result<Rate, SettingsError> {
+    for (name, value) in [("requests", raw.requests), ("burst", raw.burst)] {
+        if value == 0 {
+            return Err(SettingsError::at(format!("{field}.{name}"), Problem::Zero));
+        }
+    }
+    let per = RATE_LIVES.check(&format!("{field}.per"), raw.per)?;
+    let per = u64::try_from(per.as_micros()).unwrap_or(u64::MAX);
+    // At least 1: a million requests a second are no limit worth a name.
+    let interval = per.checked_div(u64::from(raw.requests)).unwrap_or(u64::MAX).max(1);
+    Ok(Rate { interval, burst: raw.burst })
+}
+
+fn check_rejection(raw: raw::Reject) -> Result<Rejection, SettingsError> {
+    if !(400..600).contains(&raw.status) {
+        return Err(SettingsError::at("limits.reject.status", Problem::NotAnErrorStatus(raw.status)));
+    }
+    for (index, origin) in raw.allow_origins.iter().enumerate() {
+        if !is_origin(origin) {
+            let field = format!("limits.reject.allow_origins[{index}]");
+            return Err(SettingsError::at(field, Problem::NotAnOrigin(origin.clone())));
+        }
+    }
+    Ok(Rejection {
+        status: raw.status,
+        retry_after: RETRY_LIVES.check("limits.reject.retry_after", raw.retry_after)?,
+        negotiate: raw.negotiate,
+        allow_origins: raw.allow_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
+    })
+}
+
+/// RFC 6454 section 6.2: scheme, host and port, nothing after them.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    !scheme.is_empty()
+        && !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#*".contains(&byte))
+}

@@ -1,0 +1,140 @@
+//! The section `limits`, as an operator writes it.
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use super::Span;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::settings) struct Limits {
+    pub(in crate::settings) mode: Mode,
+    pub(in crate::settings) client: LimitClient,
+    pub(in crate::settings) connections: LimitConnections,
+    pub(in crate::settings) negotiate_rate: Option<Rate>,
+    pub(in crate::settings) connect_rate: Option<Rate>,
+    pub(in crate::settings) reject: Reject,
+    pub(in crate::settings) long_polling_idle: Span,
+    pub(in crate::settings) on_error: OnError,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            client: LimitClient::default(),
+            connections: LimitConnections::default(),
+            negotiate_rate: None,
+            connect_rate: None,
+            reject: Reject::default(),
+            long_polling_idle: Span::seconds(15),
+            on_error: OnError::Allow,
+        }
+    }
+}
+
+/// Whether limits reject or only count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// What is over a limit is rejected.
+    Enforce,
+    /// What is over a limit is counted and passes.
+    Shadow,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::settings) struct LimitClient {
+    pub(in crate::settings) key: ClientKey,
+    pub(in crate::settings) ipv4_prefix: Prefix<32>,
+    pub(in crate::settings) ipv6_prefix: Prefix<128>,
+    pub(in crate::settings) exempt: Vec<IpNet>,
+}
+
+impl Default for LimitClient {
+    fn default() -> Self {
+        Self { key: ClientKey::SourceAddress, ipv4_prefix: Prefix(32), ipv6_prefix: Prefix(64), exempt: Vec::new() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::settings) enum ClientKey {
+    SourceAddress,
+    Header(String),
+    Cookie(String),
+    JwtClaim(String),
+    Query(String),
+}
+
+/// A prefix length of 0 to `MOST` bits.
+#[derive(Debug)]
+pub(in crate::settings) struct Prefix<const MOST: u8>(pub(in crate::settings) u8);
+
+impl<'de, const MOST: u8> Deserialize<'de> for Prefix<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bits = u64::deserialize(deserializer)?;
+        match u8::try_from(bits) {
+            Ok(bits) if bits <= MOST => Ok(Self(bits)),
+            _ => Err(de::Error::invalid_value(de::Unexpected::Unsigned(bits), &format!("0 to {MOST}").as_str())),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::settings) struct LimitConnections {
+    pub(in crate::settings) per_client: Option<u32>,
+    pub(in crate::settings) per_hub: Option<u32>,
+    pub(in crate::settings) total: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::settings) struct Rate {
+    pub(in crate::settings) requests: u32,
+    pub(in crate::settings) per: Span,
+    pub(in crate::settings) burst: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::settings) struct Reject {
+    pub(in crate::settings) status: u16,
+    pub(in crate::settings) retry_after: Span,
+    pub(in crate::settings) negotiate: NegotiateRejection,
+    pub(in crate::settings) allow_origins: Vec<String>,
+}
+
+impl Default for Reject {
+    fn default() -> Self {
+        Self {
+            status: 429,
+            retry_after: Span::seconds(5),
+            negotiate: NegotiateRejection::Status,
+            allow_origins: Vec::new(),
+        }
+    }
+}
+
+/// How a negotiate is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NegotiateRejection {
+    /// With the configured status.
+    Status,
+    /// With 200 and an error in words, which every client shows to its user.
+    Error,
+}
+
+/// What happens when the ledger cannot be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The request passes.
+    Allow,
+    /// The request is rejected.
+    Deny,
+}
