@@ -15,8 +15,17 @@ namespace Testbed
     /// <summary>Gives the application MessagePack, without a change in its own sources.</summary>
     public class AddMessagePack : IHostingStartup
     {
-        public void Configure(IWebHostBuilder builder) =>
-            builder.ConfigureServices(services => services.AddSingleton<IHubProtocol, MessagePack>());
+        public void Configure(IWebHostBuilder builder)
+        {
+            // The type is internal: a framework without it goes without MessagePack, and what needs that fails, nothing else.
+            var inner = Type.GetType(MessagePack.Inner, throwOnError: false);
+            if (inner?.GetConstructor(Type.EmptyTypes) is null)
+            {
+                return;
+            }
+            var protocol = new MessagePack((IHubProtocol)Activator.CreateInstance(inner));
+            builder.ConfigureServices(services => services.AddSingleton<IHubProtocol>(protocol));
+        }
     }
 
     /// <summary>
@@ -25,9 +34,11 @@ namespace Testbed
     /// </summary>
     public class MessagePack : IHubProtocol
     {
-        private const string Inner = "Microsoft.AspNetCore.Components.Server.BlazorPack.BlazorPackHubProtocol, Microsoft.AspNetCore.Components.Server";
+        public const string Inner = "Microsoft.AspNetCore.Components.Server.BlazorPack.BlazorPackHubProtocol, Microsoft.AspNetCore.Components.Server";
 
-        private readonly IHubProtocol _inner = (IHubProtocol)Activator.CreateInstance(Type.GetType(Inner, true), true);
+        private readonly IHubProtocol _inner;
+
+        public MessagePack(IHubProtocol inner) => _inner = inner;
 
         public string Name => "messagepack";
 
