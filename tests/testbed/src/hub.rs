@@ -77,6 +77,11 @@ pub struct Hub {
 
 /// Three pods, which pass each other's messages on.
 pub fn three_hubs() -> Result<Vec<Hub>> {
+    three_hubs_with(|_| {})
+}
+
+/// The same, but for what `change` does to their options, which already have ports.
+pub fn three_hubs_with(change: impl FnOnce(&mut [HubOptions])) -> Result<Vec<Hub>> {
     let ports = [free_port()?, free_port()?, free_port()?];
     let options = (1..).zip(ports).map(|(number, port)| {
         let others = ports.iter().filter(|other| **other != port);
@@ -87,7 +92,9 @@ pub fn three_hubs() -> Result<Vec<Hub>> {
             ..HubOptions::default()
         }
     });
-    Hub::start_all(&options.collect::<Vec<_>>())
+    let mut options: Vec<_> = options.collect();
+    change(&mut options);
+    Hub::start_all(&options)
 }
 
 impl Hub {
@@ -113,6 +120,11 @@ impl Hub {
     /// The URL of the pod itself, past every gateway.
     pub fn url(&self) -> String {
         format!("http://{}{}", self.address(), self.path_base)
+    }
+
+    /// The same by name, which to a browser is another site than any gateway that is addressed by IP.
+    pub fn url_by_name(&self) -> String {
+        format!("http://localhost:{}{}", self.port, self.path_base)
     }
 
     /// The pod's name.

@@ -1,0 +1,174 @@
+//! Tier 6: many connections of one browser profile at the same time, which is where cookies of connections could mix:
+//! tabs, hubs and transports, on the gateway's own site and on another that gets no cookies.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use testbed::clients::drive_chromium;
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
+use testbed::hub::{Hub, three_hubs, three_hubs_with};
+
+/// What `tests/clients/tabs.mjs` is told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tabs {
+    /// The gateway.
+    url: String,
+    /// Where the pages come from.
+    page: String,
+    hubs: [&'static str; 2],
+    /// One connection after the other, instead of all at once.
+    in_turn: bool,
+    /// How long one step of one connection may take.
+    try_ms: u32,
+    /// How long all of them stay silent before they are asked again, and again.
+    rest_ms: u32,
+}
+
+impl Tabs {
+    fn of(envoy: &Envoy) -> Self {
+        Self {
+            url: envoy.url(),
+            page: envoy.url(),
+            hubs: ["/chat", "/notifications"],
+            in_turn: false,
+            try_ms: 10_000,
+            rest_ms: 500,
+        }
+    }
+
+    fn open(&self) -> Lives {
+        drive_chromium("tabs.mjs", self, Duration::from_secs(120)).unwrap()
+    }
+}
+
+/// What it reports.
+#[derive(Deserialize)]
+struct Lives {
+    lives: Vec<Life>,
+}
+
+/// One connection, from its negotiate to its end.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Life {
+    tab: usize,
+    hub: String,
+    transport: String,
+    negotiated_pod: Option<String>,
+    /// The pod that answered, each time it was asked.
+    pods: Vec<String>,
+    /// The messages that it did not get once.
+    missed: Vec<String>,
+    error: Option<String>,
+    /// Why it ended before the page ended it.
+    cut: Option<String>,
+}
+
+impl Life {
+    fn stayed(&self) -> bool {
+        let at_home = |pod| Some(pod) == self.negotiated_pod.as_ref();
+        self.error.is_none() && self.cut.is_none() && self.pods.len() >= 3 && self.pods.iter().all(at_home)
+    }
+}
+
+impl Lives {
+    fn all_stayed_and_heard_each_other(&self, name: &str) {
+        let failed: Vec<_> = self.lives.iter().filter(|life| !life.stayed() || !life.missed.is_empty()).collect();
+        assert!(failed.is_empty(), "{name}: {failed:#?}");
+        let kinds: BTreeSet<_> = self.lives.iter().map(|life| (life.tab, &life.hub, &life.transport)).collect();
+        assert_eq!((self.lives.len(), kinds.len()), (16, 12), "{name}: two tabs, two hubs, three transports");
+    }
+
+    fn pods(&self) -> BTreeSet<&str> {
+        self.lives.iter().flat_map(|life| &life.pods).map(String::as_str).collect()
+    }
+}
+
+/// Three pods that let pages of another site call them: those of the first, past the gateway.
+fn hubs_for_another_site() -> Vec<Hub> {
+    let hubs = three_hubs_with(|hubs| {
+        let site = format!("http://localhost:{}", hubs[0].port.unwrap());
+        hubs.iter_mut().for_each(|hub| hub.cors_origins = vec![site.clone()]);
+    });
+    hubs.unwrap()
+}
+
+fn envoy(hubs: &[Hub], filter: Filter) -> Envoy {
+    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
+    Envoy::start(&EnvoyOptions { filter, hosts, ..EnvoyOptions::default() }).unwrap()
+}
+
+/// How many of the requests that reached the hubs bore such a header.
+fn requests_with(hubs: &[Hub], header: &str, value: impl Fn(&str) -> bool) -> usize {
+    let requests = hubs.iter().flat_map(|hub| hub.requests().unwrap());
+    requests.filter(|request| request.headers.get(header).is_some_and(|values| values.iter().any(|v| value(v)))).count()
+}
+
+fn routed(envoy: &Envoy, source: &str) -> f64 {
+    let labels = [("signalr_source", source), ("signalr_outcome", "routed")];
+    envoy.metric("signalr_gateway_affinity_total", &labels).unwrap()
+}
+
+#[test]
+fn connections_of_one_browser_stay_with_their_pods_and_hear_each_other() {
+    let hubs = three_hubs().unwrap();
+    let envoy = envoy(&hubs, Filter::With(json!({})));
+    let lives = Tabs::of(&envoy).open();
+    lives.all_stayed_and_heard_each_other("same site");
+    assert!(lives.pods().len() > 1, "all on one pod: this proves nothing");
+    assert!(requests_with(&hubs, "cookie", |_| true) > 0, "the browser sent no cookies");
+    assert!(routed(&envoy, "connection_token") > 0.0);
+}
+
+#[test]
+fn pages_of_another_site_need_no_cookies() {
+    let hubs = hubs_for_another_site();
+    let third_party = json!({"affinity": {"connection_cookie": {"same_site": "none", "secure": true}}});
+    for (name, settings) in [("default settings", json!({})), ("blocked third-party cookies", third_party)] {
+        let envoy = envoy(&hubs, Filter::With(settings));
+        let lives = Tabs { page: hubs[0].url_by_name(), ..Tabs::of(&envoy) }.open();
+        lives.all_stayed_and_heard_each_other(name);
+        assert!(lives.pods().len() > 1, "{name}: all on one pod");
+    }
+    assert_eq!(requests_with(&hubs, "cookie", |_| true), 0);
+    assert!(requests_with(&hubs, "sec-fetch-site", |site| site == "cross-site") > 0, "no other site to the browser");
+    assert_eq!(requests_with(&hubs, "sec-fetch-site", |site| site != "cross-site"), 0);
+}
+
+/// What a browser lets through even so, and the proof that the test above would see a cookie if there were one.
+#[test]
+fn partitioned_cookies_alone_serve_pages_of_another_site() {
+    let hubs = hubs_for_another_site();
+    let envoy = envoy(
+        &hubs,
+        Filter::With(json!({"affinity": {
+            "connection_token": {"enabled": false},
+            "connection_cookie": {"same_site": "none", "secure": true, "partitioned": true},
+        }})),
+    );
+    let lives = Tabs { page: hubs[0].url_by_name(), in_turn: true, ..Tabs::of(&envoy) }.open();
+    lives.all_stayed_and_heard_each_other("partitioned");
+    assert!(routed(&envoy, "connection_cookie") > 0.0);
+    assert!(requests_with(&hubs, "cookie", |_| true) > 0);
+}
+
+#[test]
+fn cookies_of_connections_alone_keep_those_apart_that_start_one_after_the_other() {
+    let hubs = three_hubs().unwrap();
+    let envoy = envoy(&hubs, Filter::With(json!({"affinity": {"connection_token": {"enabled": false}}})));
+    let lives = Tabs { in_turn: true, ..Tabs::of(&envoy) }.open();
+    lives.all_stayed_and_heard_each_other("no token");
+    assert!(routed(&envoy, "connection_cookie") > 0.0);
+    assert_eq!(routed(&envoy, "connection_token"), 0.0);
+}
+
+/// The control: the tests above can fail.
+#[test]
+fn without_the_filter_connections_of_one_browser_fail() {
+    let hubs = three_hubs().unwrap();
+    let lives = Tabs::of(&envoy(&hubs, Filter::Absent)).open();
+    assert!(lives.lives.iter().any(|life| !life.stayed()), "all of them stayed");
+}
