@@ -87,6 +87,16 @@ impl Lives {
     }
 }
 
+/// What `tests/clients/chat.mjs` saw on the page of `examples/chat`, in both tabs.
+#[derive(Deserialize)]
+struct ChatPages {
+    /// What it says of each connection.
+    rows: Vec<String>,
+    errors: Vec<String>,
+    /// How many messages each tab shows.
+    logs: Vec<u32>,
+}
+
 /// Three pods that let pages of another site call them: those of the first, past the gateway.
 fn hubs_for_another_site() -> Vec<Hub> {
     let hubs = three_hubs_with(|hubs| {
@@ -165,7 +175,18 @@ fn cookies_of_connections_alone_keep_those_apart_that_start_one_after_the_other(
     assert_eq!(routed(&envoy, "connection_token"), 0.0);
 }
 
-/// The control: the tests above can fail.
+#[test]
+fn people_chat_from_tab_to_tab_on_the_page_of_the_example() {
+    let hubs = three_hubs().unwrap();
+    let envoy = envoy(&hubs, Filter::With(json!({})));
+    let url = json!({"url": envoy.url()});
+    let pages: ChatPages = drive_chromium("chat.mjs", &url, Duration::from_secs(60)).unwrap();
+    assert_eq!(pages.errors, [""; 0]);
+    assert_eq!(pages.rows, ["Connected"; 6]);
+    assert_eq!(pages.logs, [2, 2]);
+}
+
+/// The control: the tests of pages with many connections can fail.
 #[test]
 fn without_the_filter_connections_of_one_browser_fail() {
     let hubs = three_hubs().unwrap();

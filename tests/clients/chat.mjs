@@ -1,0 +1,42 @@
+// Uses the page of examples/chat as people do, in two tabs: node chat.mjs '{"program": "/usr/bin/chromium", "url": "http://…"}'
+// The report is `ChatPages` in tests/browser.rs.
+import { told, withChromium } from './chromium.mjs';
+
+const options = told();
+
+const texts = (page, selector) => page.locator(selector).allTextContents();
+
+async function openTab(context, hub) {
+  const page = await context.newPage();
+  await page.goto(`${options.url}/?hub=${hub}`);
+  for (const transport of ['ServerSentEvents', 'LongPolling']) await page.locator(`[data-transport="${transport}"]`).click();
+  await page.locator('#summary', { hasText: '3 connected' }).waitFor();
+  return page;
+}
+
+async function say(page, text) {
+  await page.locator('#text').fill(text);
+  await page.locator('button.go').click();
+}
+
+await withChromium(options, async (browser) => {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(15_000);
+  const tabs = [await openTab(context, 'chat'), await openTab(context, 'notifications')];
+  // The first row's radio button is chosen at the start; each tab then speaks and listens by another transport.
+  await tabs[1].locator('#rows input[type=radio]').nth(2).check();
+  await say(tabs[0], 'hello from the first');
+  await say(tabs[1], 'hello from the second');
+  for (const tab of tabs) {
+    for (const text of ['hello from the first', 'hello from the second']) await tab.locator('#log li', { hasText: text }).waitFor();
+  }
+  // Every connection asks its hub who it is, every three seconds.
+  for (const tab of tabs) {
+    await tab.waitForFunction(() => [...document.querySelectorAll('#rows tr:not(.error)')].every((row) => row.cells[4].textContent >= 2));
+  }
+  return {
+    rows: (await Promise.all(tabs.map((tab) => texts(tab, '#rows tr:not(.error) td:nth-child(6)')))).flat(),
+    errors: (await Promise.all(tabs.map((tab) => texts(tab, '#rows tr.error')))).flat().filter((text) => text !== ''),
+    logs: await Promise.all(tabs.map(async (tab) => (await texts(tab, '#log li')).length)),
+  };
+});
