@@ -22,13 +22,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (ENV, &["proxy_get_buffer_bytes", "proxy_set_buffer_bytes"]),
     (ENV, &["proxy_get_property", "proxy_get_current_time_nanoseconds"]),
     // What it tells: metrics and log lines.
-    (ENV, &["proxy_define_metric", "proxy_increment_metric", "proxy_log"]),
-    // What the worker threads agree on: the process's secret and the names of hubs.
-    (ENV, &["proxy_get_shared_data", "proxy_set_shared_data"]),
+    (ENV, &["proxy_define_metric", "proxy_increment_metric", "proxy_record_metric", "proxy_log"]),
+    // What the worker threads agree on: the process's secret, the names of hubs, and who holds how many connections,
+    // which a beat keeps fresh.
+    (ENV, &["proxy_get_shared_data", "proxy_set_shared_data", "proxy_set_tick_period_milliseconds"]),
+    // How a limit answers.
+    (ENV, &["proxy_send_local_response"]),
     // The SDK's dispatcher and the default methods of its traits, which link even where nothing calls them.
     (ENV, &["proxy_set_effective_context", "proxy_done", "proxy_get_status", "proxy_call_foreign_function"]),
-    (ENV, &["proxy_set_header_map_pairs", "proxy_set_property", "proxy_set_tick_period_milliseconds"]),
-    (ENV, &["proxy_close_stream", "proxy_continue_stream", "proxy_send_local_response", "proxy_http_call"]),
+    (ENV, &["proxy_set_header_map_pairs", "proxy_set_property"]),
+    (ENV, &["proxy_close_stream", "proxy_continue_stream", "proxy_http_call"]),
     (ENV, &["proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send", "proxy_grpc_close", "proxy_grpc_cancel"]),
     (ENV, &["proxy_register_shared_queue", "proxy_resolve_shared_queue"]),
     (ENV, &["proxy_enqueue_shared_queue", "proxy_dequeue_shared_queue"]),
@@ -49,7 +52,7 @@ const EXPORTS: &[(ExternalKind, &[&str])] = &[
     // How Envoy hands over headers and bodies.
     (ExternalKind::Func, &["proxy_on_memory_allocate"]),
     // Roots.
-    (ExternalKind::Func, &["proxy_on_context_create", "proxy_on_vm_start", "proxy_on_configure"]),
+    (ExternalKind::Func, &["proxy_on_context_create", "proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick"]),
     // Exchanges.
     (ExternalKind::Func, &["proxy_on_request_headers", "proxy_on_response_headers", "proxy_on_response_body"]),
     (ExternalKind::Func, &["proxy_on_log", "proxy_on_done", "proxy_on_delete"]),
