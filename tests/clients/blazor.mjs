@@ -55,17 +55,20 @@ class Visit {
     this.circuitPod = await text(this.page, 'circuit-pod');
     await countUp(this.page, 1);
     await countUp(this.page, 2);
+    await this.page.evaluate(() => { globalThis.before = true; });
   }
 
-  /// The wire is cut: the same circuit must come back, with its count, into the same page.
-  async survive(wire) {
-    await this.page.evaluate(() => { globalThis.before = true; });
-    await wire;
-    await this.page.locator('#components-reconnect-modal').waitFor({ state: 'visible' });
-    await this.page.locator('#components-reconnect-modal').waitFor({ state: 'hidden' });
+  /// The wire is cut: will the same circuit come back, with its count, into the same page?
+  async survive() {
+    // Newer versions of Blazor reload the page when the circuit is not found.
+    const outcome = await this.page.waitForFunction(() => {
+      const { classList } = document.getElementById('components-reconnect-modal');
+      const states = ['hide', 'failed', 'rejected'].filter((state) => classList.contains(`components-reconnect-${state}`));
+      return globalThis.before ? states[0] : 'reloaded';
+    });
+    if (await outcome.jsonValue() !== 'hide') return;
     await countUp(this.page, 3);
-    this.kept = await this.page.evaluate(() => globalThis.before === true)
-      && await text(this.page, 'circuit-pod') === this.circuitPod;
+    this.kept = await text(this.page, 'circuit-pod') === this.circuitPod;
   }
 
   /// Leaves the page, so that it says goodbye.
@@ -94,10 +97,8 @@ await withChromium(options, async (browser) => {
   const all = (act) => Promise.all(visits.map((visit) => visit.try(() => act(visit))));
   try {
     await all((visit) => visit.begin(wire.url));
-    if (options.cut) {
-      const cut = new Promise((resolve) => setTimeout(() => resolve(wire.cut()), 500));
-      await all((visit) => visit.survive(cut));
-    }
+    wire.cut();
+    await all((visit) => visit.survive());
     await all((visit) => visit.end());
     // Sent while the page goes, and lost if the browser goes, too; nothing in the browser tells when they have arrived.
     for (let left = 50; left > 0 && wire.farewells() < visits.length; left--) await sleep(100);
