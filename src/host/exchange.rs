@@ -49,6 +49,10 @@ impl Context for HttpExchange {}
 
 impl HttpContext for HttpExchange {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        #[cfg(feature = "trap")]
+        if request_header("x-signalr-trap").is_some() {
+            std::process::abort();
+        }
         let map = MapType::HttpRequestHeaders;
         // A client must not choose its pod. Looked up first, because a removal makes Envoy choose the route again.
         if request_header(&self.settings.pin.header).is_some() {
