@@ -30,6 +30,7 @@
 
 pub mod affinity;
 pub mod clock;
+pub mod frame;
 #[cfg(target_os = "wasi")]
 mod host;
 pub mod http;
