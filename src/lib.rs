@@ -35,6 +35,7 @@ pub mod frame;
 mod host;
 pub mod http;
 pub mod limit;
+pub mod messages;
 pub mod metrics;
 pub mod route;
 pub mod settings;
