@@ -14,7 +14,7 @@ mod rate;
 mod rejection;
 mod slots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::{Millis, Seconds};
@@ -32,6 +32,10 @@ use slots::{Entry, Slot};
 /// One VM's plugin instance. Never 0, which stands for long-polling sessions between two polls.
 pub type InstanceId = std::num::NonZeroU32;
 
+/// Holds of one id that count as one connection: the present socket, and those that broke off and were not noticed yet.
+/// Any more count as connections of their own, or an `id` of some other application could stand for any number of sockets.
+const MOST_HOLDS: usize = 4;
+
 /// Attempts at a compare-and-swap. With 16 worker threads that all write at once, some thread succeeds in every round.
 const TRIES: u8 = 32;
 
@@ -47,7 +51,11 @@ pub struct Limiter {
     /// Everything admitted here and not ended, by the number of its hold.
     held: BTreeMap<u32, Lease>,
     /// Ends that met too many conflicts: tried again at the next tick.
-    unfinished: Vec<(Lease, End, Seconds)>,
+    unfinished: Vec<(Lease, End)>,
+    /// Numbers that met too many conflicts, although their entries are written: the same.
+    owed: Vec<Change>,
+    /// What the last tick told, so that the next one tells what has come to nothing.
+    told: BTreeSet<(HubLabel, Transport)>,
     next_hold: u32,
 }
 
@@ -123,7 +131,8 @@ pub struct LedgerFailure;
 impl Limiter {
     /// An instance with nothing held. `instance` is random, so that a VM that starts anew is a stranger to its past.
     pub fn new(instance: InstanceId, secret: Secret) -> Self {
-        Self { instance, secret, held: BTreeMap::new(), unfinished: Vec::new(), next_hold: 1 }
+        let (held, told) = (BTreeMap::new(), BTreeSet::new());
+        Self { instance, secret, held, unfinished: Vec::new(), owed: Vec::new(), told, next_hold: 1 }
     }
 
     /// The key of the client that sent a request.
@@ -150,9 +159,9 @@ impl Limiter {
         }
         let counts = Counts::load(store);
         if let Some(limit) = limits.per_client {
-            let entries = slots::load(Slot::of(client.0), store).0;
-            let alive = entries.iter().filter(|entry| entry.lives(&counts, limits.long_polling_idle, now.seconds()));
-            if alive.filter(|entry| entry.client == client).count() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            let mut entries = slots::load(Slot::of(client.0), store).0;
+            entries.retain(|entry| entry.lives(&counts, limits.long_polling_idle, now.seconds()));
+            if connections_of(client, &entries).len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
                 return Ok(Verdict::Over(Limit::PerClient));
             }
         }
@@ -170,74 +179,88 @@ impl Limiter {
         now: Millis,
         store: &dyn Store,
     ) -> Result<(Verdict, Option<Lease>), LedgerFailure> {
-        let lease = self.lease(limits, opening);
-        let slot = lease.sharding.slot(lease.client, lease.connection);
+        self.revive(now.seconds(), store);
+        let mut lease = self.lease(limits, opening);
         let mut rate_left = limits.connect_rate;
         for _ in 0..TRIES {
-            let mut attempt = Attempt::start(&lease, slot, limits, now.seconds(), store);
-            if let Some(rate) = rate_left.take_if(|_| attempt.replaced.is_none())
+            let slot = lease.sharding.slot(lease.client, lease.connection);
+            let mut attempt = Attempt::start(slot, limits, now.seconds(), store);
+            if attempt.holds(lease.connection) >= MOST_HOLDS {
+                lease.connection = self.connection_without_id(lease.hold);
+                continue;
+            }
+            let is_new = attempt.holds(lease.connection) == 0;
+            let mut over = attempt.over(&lease, limits);
+            if let Some(rate) = rate_left.take_if(|_| is_new)
                 && !rate::take(rate::Kind::Connect, rate, lease.client, now, store)?
             {
-                attempt.over.get_or_insert(Limit::ConnectRate);
+                over.get_or_insert(Limit::ConnectRate);
             }
             let enforced = limits.mode == Mode::Enforce;
-            if !enforced && attempt.replaced.is_none() {
-                let full = Counts::load(store).full(limits, &lease.hub, now.seconds());
-                attempt.over = attempt.over.or(full.map(Limit::from));
+            if !enforced && is_new {
+                over = over.or(attempt.counts.full(limits, &lease.hub, now.seconds()).map(Limit::from));
             }
-            if let (Some(limit), true) = (attempt.over, enforced) {
+            if let (Some(limit), true) = (over, enforced) {
                 return Ok((Verdict::Over(limit), None));
             }
-            let changes = attempt.changes(self.instance);
-            let ceiling = (enforced && attempt.replaced.is_none()).then_some((limits, &lease.hub));
-            match counts::apply(&changes, self.instance, ceiling, now.seconds(), store)? {
-                Ok(()) => {}
-                Err(full) => return Ok((Verdict::Over(full.into()), None)),
+            let changes = attempt.add(&lease, self.instance);
+            let ceiling = (enforced && is_new).then_some((limits, &lease.hub));
+            if let Err(full) = counts::apply(&changes, self.instance, ceiling, now.seconds(), store)? {
+                return Ok((Verdict::Over(full.into()), None));
             }
-            if attempt.write(self.instance, store) {
+            if slots::write(slot, &attempt.entries, attempt.version, store) {
                 self.held.insert(lease.hold, lease.clone());
-                return Ok((attempt.over.map_or(Verdict::Within, Verdict::Over), Some(lease)));
+                return Ok((over.map_or(Verdict::Within, Verdict::Over), Some(lease)));
             }
             // Somebody wrote the slot in between: take the numbers back and look again.
-            let back: Vec<_> = changes.iter().map(Change::reversed).collect();
-            let _ = counts::apply(&back, self.instance, None, now.seconds(), store)?;
+            self.settle(changes.iter().map(Change::reversed).collect(), now.seconds(), store);
         }
         Err(LedgerFailure)
     }
 
     /// Ends a hold. An end that meets too many conflicts is made up for at the next tick.
     pub fn end(&mut self, lease: Lease, end: End, now: Seconds, store: &dyn Store) {
+        self.revive(now, store);
         self.held.remove(&lease.hold);
         if self.try_end(&lease, end, now, store).is_err() {
-            self.unfinished.push((lease, end, now));
+            self.unfinished.push((lease, end));
         }
     }
 
-    /// The client or the hub ended this connection, whoever holds it.
+    /// The hub ended this long-polling session, whoever holds it.
     pub fn delete(&mut self, limits: &Limits, client: ClientKey, id: &[u8], now: Seconds, store: &dyn Store) {
         let connection = self.connection(id);
         let slot = Sharding::of(limits).slot(client, connection);
-        let _ = self.remove(slot, |entry| entry.connection == connection, now, store);
+        let of_session = |entry: &Entry| entry.connection == connection && entry.transport == Transport::LongPolling;
+        let _ = self.edit(slot, |entries, _| entries.retain(|entry| !of_session(entry)), now, store);
     }
 
     /// Shows that this instance lives, makes up for what failed, and drops what the dead left behind. Call every second.
     /// Returns the number of connections by hub and transport.
     pub fn tick(&mut self, idle: Duration, now: Seconds, store: &dyn Store) -> Vec<(HubLabel, Transport, u64)> {
-        let known = Counts::load(store).knows(self.instance);
-        let beat = counts::apply(&[], self.instance, None, now, store);
-        if beat.is_ok() && !known {
-            self.register_again(now, store);
+        self.revive(now, store);
+        let owed = std::mem::take(&mut self.owed);
+        // Also without anything owed, for the beat.
+        if counts::apply(&owed, self.instance, None, now, store).is_err() {
+            self.owed = owed;
         }
-        for (lease, end, at) in std::mem::take(&mut self.unfinished) {
-            self.end(lease, end, at, store);
+        for (lease, end) in std::mem::take(&mut self.unfinished) {
+            self.end(lease, end, now, store);
         }
-        let counts = Counts::load(store);
-        if counts.is_first(self.instance, now) {
+        if Counts::load(store).is_first(self.instance, now) {
             for slot in Slot::share_of(now) {
-                let _ = self.remove(slot, |entry| !entry.lives(&counts, idle, now), now, store);
+                let drop_dead = |entries: &mut Vec<Entry>, counts: &Counts| {
+                    entries.retain(|entry| entry.lives(counts, idle, now));
+                };
+                let _ = self.edit(slot, drop_dead, now, store);
             }
         }
-        counts.by_hub()
+        let mut numbers = Counts::load(store).by_hub();
+        let named: BTreeSet<_> = numbers.iter().map(|(hub, transport, _)| (hub.clone(), *transport)).collect();
+        // A row goes with the instance that it belongs to, but what was told of it stays until told anew.
+        numbers.extend(self.told.difference(&named).map(|(hub, transport)| (hub.clone(), *transport, 0)));
+        self.told = named;
+        numbers
     }
 
     fn lease(&mut self, limits: &Limits, opening: &Opening<'_>) -> Lease {
@@ -245,8 +268,7 @@ impl Limiter {
         self.next_hold = self.next_hold.wrapping_add(1).max(1);
         let connection = match opening.id {
             Some(id) => self.connection(id),
-            // Nobody else has this pair.
-            None => ConnectionKey((u64::from(self.instance.get()) << 32 | u64::from(hold)).to_be_bytes()),
+            None => self.connection_without_id(hold),
         };
         let Opening { client, transport, hub, .. } = *opening;
         Lease { hold, client, connection, transport, hub: hub.clone(), sharding: Sharding::of(limits) }
@@ -256,105 +278,155 @@ impl Limiter {
         ConnectionKey(client::keyed_hash(&self.secret, "id", id))
     }
 
-    fn try_end(&self, lease: &Lease, end: End, now: Seconds, store: &dyn Store) -> Result<(), LedgerFailure> {
-        let slot = lease.sharding.slot(lease.client, lease.connection);
-        let ours = |entry: &Entry| {
-            entry.connection == lease.connection && entry.hold == lease.hold && entry.owner == self.instance.get()
-        };
-        if end == End::Over {
-            return self.remove(slot, ours, now, store);
-        }
-        for _ in 0..TRIES {
-            let (mut entries, version) = slots::load(slot, store);
-            let Some(entry) = entries.iter_mut().find(|entry| ours(entry)) else { return Ok(()) };
-            entry.owner = 0;
-            entry.seen = now;
-            if slots::write(slot, &entries, version, store) {
-                return Ok(());
-            }
-        }
-        Err(LedgerFailure)
+    /// Nobody else has this pair. Hashed, or one slot would get all of an instance's.
+    fn connection_without_id(&self, hold: u32) -> ConnectionKey {
+        let pair = (u64::from(self.instance.get()) << 32 | u64::from(hold)).to_be_bytes();
+        ConnectionKey(client::keyed_hash(&self.secret, "hold", &pair))
     }
 
-    /// Removes the entries that `gone` names, and their numbers.
-    fn remove(
-        &self,
+    fn try_end(&mut self, lease: &Lease, end: End, now: Seconds, store: &dyn Store) -> Result<(), LedgerFailure> {
+        let instance = self.instance;
+        let slot = lease.sharding.slot(lease.client, lease.connection);
+        let let_go = |entries: &mut Vec<Entry>, _: &Counts| {
+            let Some(place) = entries.iter().position(|entry| entry.is_of(lease, instance)) else { return };
+            let taken_over =
+                entries.iter().skip(place.saturating_add(1)).any(|later| later.connection == lease.connection);
+            match entries.get_mut(place) {
+                Some(entry) if end == End::BetweenPolls && !taken_over => {
+                    entry.owner = 0;
+                    entry.seen = now;
+                }
+                _ => drop(entries.remove(place)),
+            }
+        };
+        self.edit(slot, let_go, now, store)
+    }
+
+    /// Changes a slot, and the numbers with it.
+    fn edit(
+        &mut self,
         slot: Slot,
-        gone: impl Fn(&Entry) -> bool,
+        edit: impl Fn(&mut Vec<Entry>, &Counts),
         now: Seconds,
         store: &dyn Store,
     ) -> Result<(), LedgerFailure> {
         for _ in 0..TRIES {
-            let (mut entries, version) = slots::load(slot, store);
-            let removed: Vec<Entry> = entries.extract_if(.., |entry| gone(entry)).collect();
-            if removed.is_empty() {
+            let (before, version) = slots::load(slot, store);
+            if before.is_empty() {
                 return Ok(());
             }
-            if slots::write(slot, &entries, version, store) {
-                let changes: Vec<_> = removed.into_iter().map(Change::minus).collect();
-                return counts::apply(&changes, self.instance, None, now, store).map(|_| ());
+            let counts = Counts::load(store);
+            let mut after = before.clone();
+            edit(&mut after, &counts);
+            if after == before {
+                return Ok(());
+            }
+            if slots::write(slot, &after, version, store) {
+                self.settle(changes(&before, &after, None, &counts, now), now, store);
+                return Ok(());
             }
         }
         Err(LedgerFailure)
     }
 
-    /// The others took this instance for dead while its thread was busy, and dropped what it held: put it back.
-    fn register_again(&self, now: Seconds, store: &dyn Store) {
-        for lease in self.held.values() {
-            let slot = lease.sharding.slot(lease.client, lease.connection);
-            for _ in 0..TRIES {
-                let (mut entries, version) = slots::load(slot, store);
-                if entries.iter().any(|entry| entry.connection == lease.connection) {
-                    break;
-                }
-                let entry = Entry::of(lease, self.instance, now);
-                let change = Change::plus(entry.clone(), &lease.hub);
-                entries.push(entry);
-                if slots::write(slot, &entries, version, store) {
-                    let _ = counts::apply(&[change], self.instance, None, now, store);
-                    break;
-                }
-            }
+    /// Applies changes whose entries are written already: now, or at a later tick.
+    fn settle(&mut self, changes: Vec<Change>, now: Seconds, store: &dyn Store) {
+        if !changes.is_empty() && counts::apply(&changes, self.instance, None, now, store).is_err() {
+            self.owed.extend(changes);
         }
     }
+
+    /// If the others may have taken this instance for dead, because its thread was busy or the clock was set, its numbers
+    /// go and its entries may be gone: puts them back.
+    fn revive(&mut self, now: Seconds, store: &dyn Store) {
+        let alive = Counts::load(store).is_alive(self.instance.get(), now);
+        if alive || counts::apply(&[], self.instance, None, now, store).is_err() {
+            return;
+        }
+        // What is owed to rows that are gone is owed no more.
+        self.owed.retain(|change| !change.is_of(self.instance));
+        let unfinished = self.unfinished.iter().map(|(lease, _)| lease);
+        let changes: Vec<_> =
+            self.held.values().chain(unfinished).filter_map(|lease| self.put_back(lease, now, store)).collect();
+        self.settle(changes, now, store);
+    }
+
+    /// Writes a lease's slot anew, even if its entry is there: whoever is about to drop it for dead must look again.
+    fn put_back(&self, lease: &Lease, now: Seconds, store: &dyn Store) -> Option<Change> {
+        let slot = lease.sharding.slot(lease.client, lease.connection);
+        for _ in 0..TRIES {
+            let (mut entries, version) = slots::load(slot, store);
+            let found = entries.iter().any(|entry| entry.is_of(lease, self.instance));
+            if !found {
+                // Before those that took over from it.
+                entries.insert(0, Entry::of(lease, self.instance, now));
+            }
+            if slots::write(slot, &entries, version, store) {
+                let stands = slots::standing(&entries)
+                    .get(&lease.connection)
+                    .is_some_and(|entry| entry.is_of(lease, self.instance));
+                // A session's number is nobody's, and is gone only if its entry was swept.
+                let uncounted = stands && !(found && lease.transport == Transport::LongPolling);
+                return uncounted.then(|| Change::plus(Entry::of(lease, self.instance, now), Some(&lease.hub)));
+            }
+        }
+        None
+    }
 }
 
-/// One try to admit a connection: what its slot holds, and what will change.
-struct Attempt<'a> {
-    lease: &'a Lease,
-    slot: Slot,
+/// One try to admit a connection: what its slot holds once the dead are out.
+struct Attempt {
     now: Seconds,
+    counts: Counts,
+    before: Vec<Entry>,
     entries: Vec<Entry>,
     version: crate::store::Version,
-    /// Entries of the dead, which leave with this write.
-    dropped: Vec<Entry>,
-    /// The entry of the same id, which this one replaces.
-    replaced: Option<Entry>,
-    over: Option<Limit>,
 }
 
-impl<'a> Attempt<'a> {
-    fn start(lease: &'a Lease, slot: Slot, limits: &Limits, now: Seconds, store: &dyn Store) -> Self {
+impl Attempt {
+    fn start(slot: Slot, limits: &Limits, now: Seconds, store: &dyn Store) -> Self {
         let counts = Counts::load(store);
-        let (mut entries, version) = slots::load(slot, store);
-        let dropped = entries.extract_if(.., |entry| !entry.lives(&counts, limits.long_polling_idle, now)).collect();
-        let replaced = entries.extract_if(.., |entry| entry.connection == lease.connection).next();
-        let others = entries.iter().filter(|entry| entry.client == lease.client).count();
-        let full = limits.per_client.is_some_and(|limit| others >= usize::try_from(limit).unwrap_or(usize::MAX));
-        let over = (full && replaced.is_none()).then_some(Limit::PerClient);
-        Self { lease, slot, now, entries, version, dropped, replaced, over }
+        let (before, version) = slots::load(slot, store);
+        let lives = |entry: &&Entry| entry.lives(&counts, limits.long_polling_idle, now);
+        let entries = before.iter().filter(lives).cloned().collect();
+        Self { now, counts, before, entries, version }
     }
 
-    fn changes(&self, instance: InstanceId) -> Vec<Change> {
-        let entry = Entry::of(self.lease, instance, self.now);
-        let gone = self.dropped.iter().chain(&self.replaced).cloned().map(Change::minus);
-        gone.chain([Change::plus(entry, &self.lease.hub)]).collect()
+    /// How many sockets and polls this connection already has.
+    fn holds(&self, connection: ConnectionKey) -> usize {
+        self.entries.iter().filter(|entry| entry.connection == connection).count()
     }
 
-    fn write(&mut self, instance: InstanceId, store: &dyn Store) -> bool {
-        self.entries.push(Entry::of(self.lease, instance, self.now));
-        slots::write(self.slot, &self.entries, self.version, store)
+    fn over(&self, lease: &Lease, limits: &Limits) -> Option<Limit> {
+        let limit = usize::try_from(limits.per_client?).unwrap_or(usize::MAX);
+        let connections = connections_of(lease.client, &self.entries);
+        (!connections.contains(&lease.connection) && connections.len() >= limit).then_some(Limit::PerClient)
     }
+
+    /// Adds the connection, and tells what changes.
+    fn add(&mut self, lease: &Lease, instance: InstanceId) -> Vec<Change> {
+        // A session between two polls goes on; anything else of the same id may still be there.
+        self.entries.retain(|entry| entry.connection != lease.connection || entry.owner != 0);
+        self.entries.push(Entry::of(lease, instance, self.now));
+        changes(&self.before, &self.entries, Some(&lease.hub), &self.counts, self.now)
+    }
+}
+
+/// The client's connections, each once however many holds it has.
+fn connections_of(client: ClientKey, entries: &[Entry]) -> BTreeSet<ConnectionKey> {
+    entries.iter().filter(|entry| entry.client == client).map(|entry| entry.connection).collect()
+}
+
+/// What changes in the numbers when a slot changes. `label` is of the hub that a new entry is for.
+fn changes(before: &[Entry], after: &[Entry], label: Option<&HubLabel>, counts: &Counts, now: Seconds) -> Vec<Change> {
+    let (old, new) = (slots::standing(before), slots::standing(after));
+    // The numbers of the dead went with their beats.
+    let gone = old.iter().filter(|(key, entry)| new.get(*key) != Some(*entry) && entry.is_counted(counts, now));
+    let come = new.iter().filter(|(key, entry)| old.get(*key) != Some(*entry));
+    let label = |entry: &Entry| label.filter(|label| label.hash() == entry.hub);
+    gone.map(|(_, entry)| Change::minus((*entry).clone()))
+        .chain(come.map(|(_, entry)| Change::plus((*entry).clone(), label(entry))))
+        .collect()
 }
 
 impl From<Full> for Limit {

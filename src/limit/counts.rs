@@ -49,9 +49,9 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// One more; `label` in full, for a row that does not exist yet.
-    pub(super) fn plus(entry: Entry, label: &HubLabel) -> Self {
-        Self { entry, more: true, label: Some(label.clone()) }
+    /// One more; `label` in full, for a row that may not exist yet.
+    pub(super) fn plus(entry: Entry, label: Option<&HubLabel>) -> Self {
+        Self { entry, more: true, label: label.cloned() }
     }
 
     /// One fewer.
@@ -61,6 +61,11 @@ impl Change {
 
     pub(super) fn reversed(&self) -> Self {
         Self { more: !self.more, ..self.clone() }
+    }
+
+    /// Whether the row is this instance's.
+    pub(super) fn is_of(&self, instance: InstanceId) -> bool {
+        self.instance() == instance.get()
     }
 
     /// The instance whose row it is.
@@ -75,10 +80,6 @@ impl Change {
 impl Counts {
     pub(super) fn load(store: &dyn Store) -> Self {
         Self::load_versioned(store).0
-    }
-
-    pub(super) fn knows(&self, instance: InstanceId) -> bool {
-        self.beats.contains_key(&instance.get())
     }
 
     pub(super) fn is_alive(&self, instance: u32, now: Seconds) -> bool {
@@ -189,8 +190,9 @@ pub(super) fn apply(
 ) -> Result<Result<(), Full>, LedgerFailure> {
     for _ in 0..TRIES {
         let (mut counts, version) = Counts::load_versioned(store);
-        counts.beats.insert(instance.get(), now);
+        // In this order: an instance that was taken for dead begins anew, see `Limiter::revive`.
         counts.drop_dead(now);
+        counts.beats.insert(instance.get(), now);
         if let Some(full) = ceiling.and_then(|(limits, hub)| counts.full(limits, hub, now)) {
             return Ok(Err(full));
         }

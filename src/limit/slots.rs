@@ -1,8 +1,10 @@
-//! The connections, one entry each, in a fixed number of slots.
+//! The connections, in a fixed number of slots: an entry for each socket, event stream and session. When an id comes back
+//! before its old socket is known to be gone, it has two entries; the later one stands for it, and is counted.
 //!
 //! Envoy's shared data cannot delete a key, so keys are few and their number fixed; an entry is found by hashing. Memory is
-//! bounded by [`SLOTS`] keys plus [`Entry::LEN`] bytes for each open connection, and never more than [`MOST_ENTRIES`] a slot.
+//! bounded by [`SLOTS`] keys plus [`Entry::LEN`] bytes for each entry, and never more than [`MOST_ENTRIES`] a slot.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::counts::Counts;
@@ -15,8 +17,8 @@ use crate::store::{Store, Version};
 const SLOTS: u16 = 1_024;
 /// A slot with more is refused: 4,096 entries are 136 KB to copy for every admission, and a limit was not kept long ago.
 const MOST_ENTRIES: usize = 4_096;
-/// Seconds in which a sweep passes over every slot.
-const SWEEP: u16 = 8;
+/// Seconds in which a sweep passes over every slot. With the five until an instance is taken for dead: within ten.
+const SWEEP: u16 = 4;
 
 /// A place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Slot {
     }
 }
 
-/// One connection.
+/// One hold of a connection: a socket, an event stream, a poll, or the time between two polls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) client: ClientKey,
@@ -73,6 +75,16 @@ impl Entry {
     /// Whether its holder lives, or its next poll may still come.
     pub(super) fn lives(&self, counts: &Counts, idle: Duration, now: Seconds) -> bool {
         if self.owner == 0 { now.since(self.seen) < idle } else { counts.is_alive(self.owner, now) }
+    }
+
+    /// Whether the lease is this entry's.
+    pub(super) fn is_of(&self, lease: &Lease, instance: InstanceId) -> bool {
+        self.connection == lease.connection && self.hold == lease.hold && self.owner == instance.get()
+    }
+
+    /// Whether the row that it was counted in is still there.
+    pub(super) fn is_counted(&self, counts: &Counts, now: Seconds) -> bool {
+        self.owner == 0 || self.transport == Transport::LongPolling || counts.is_alive(self.owner, now)
     }
 
     fn to_bytes(&self) -> [u8; Self::LEN] {
@@ -109,6 +121,11 @@ impl Entry {
             transport: Transport::from_code(*bytes.first()?)?,
         })
     }
+}
+
+/// The entry that stands for each connection: the latest.
+pub(super) fn standing(entries: &[Entry]) -> BTreeMap<ConnectionKey, &Entry> {
+    entries.iter().map(|entry| (entry.connection, entry)).collect()
 }
 
 pub(super) fn load(slot: Slot, store: &dyn Store) -> (Vec<Entry>, Version) {

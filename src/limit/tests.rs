@@ -243,6 +243,150 @@ fn conflicts_are_tried_again_and_then_told() {
     assert_eq!(envoy.counted(), 0, "and was made up for");
 }
 
+#[test]
+fn a_refused_request_with_the_id_of_an_open_socket_does_not_hide_it() {
+    let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 1}}"#);
+    let socket = envoy.open(0, ANN, "id").unwrap();
+    for transport in [Transport::WebSockets, Transport::LongPolling, Transport::ServerSentEvents] {
+        let (_, again) = envoy.connect(1, ANN, Some("id"), transport);
+        assert_eq!(envoy.counted(), 1, "{transport:?}");
+        // 404 from a pod that does not know the id, or 409.
+        envoy.end(1, again.unwrap(), End::Over);
+        assert_eq!(envoy.counted(), 1, "{transport:?}: the socket is still open");
+        assert!(envoy.open(1, ANN, "other").is_none(), "{transport:?}");
+    }
+    let client = envoy.client(ANN);
+    envoy.workers[1].delete(&envoy.limits, client, b"id", at(envoy.now).seconds(), &envoy.store);
+    assert_eq!(envoy.counted(), 1, "DELETE ends sessions, not sockets");
+    envoy.end(0, socket, End::Over);
+    assert_eq!(envoy.counted(), 0);
+}
+
+#[test]
+fn an_id_stands_for_a_few_sockets_and_not_for_any_number() {
+    let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 2}}"#);
+    let open: Vec<_> = (0..20).map(|n| (n % 2, envoy.open(n % 2, ANN, "id"))).collect();
+    let open: Vec<_> = open.into_iter().filter_map(|(worker, lease)| Some((worker, lease?))).collect();
+    assert_eq!((open.len(), envoy.counted()), (MOST_HOLDS + 1, 2));
+    for (worker, lease) in open {
+        envoy.end(worker, lease, End::Over);
+    }
+    assert_eq!(envoy.counted(), 0);
+}
+
+#[test]
+fn sockets_without_ids_spread_over_the_slots() {
+    let mut envoy = Envoy::new(1, r#"{"connections": {"total": 6000}}"#);
+    let leases: Vec<_> = (0..6_000).filter_map(|_| envoy.connect(0, ANN, None, Transport::WebSockets).1).collect();
+    assert_eq!((leases.len(), envoy.counted()), (6_000, 6_000));
+}
+
+#[test]
+fn an_instance_that_was_stuck_for_a_moment_begins_anew() {
+    type Wake = fn(&mut Envoy);
+    let wakes: [(&str, Wake, u64); 3] = [
+        ("by a tick", |envoy| envoy.pass(1, &[1]), 6),
+        ("by a connection", |envoy| assert!(envoy.open(1, BOB, "new").is_some()), 7),
+        (
+            "by an end",
+            |envoy| {
+                let lease = envoy.workers[1].held.values().next().unwrap().clone();
+                envoy.end(1, lease, End::Over);
+            },
+            5,
+        ),
+    ];
+    for stuck in [5, 6, 20] {
+        for (name, wake, expected) in wakes {
+            let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 3}}"#);
+            let mut leases: Vec<_> = (0..2).map(|n| envoy.open(1, ANN, &format!("id{n}")).unwrap()).collect();
+            leases.push(envoy.poll(1, ANN, "poll").unwrap());
+            for n in 0..3 {
+                assert!(envoy.open(0, BOB, &format!("other{n}")).is_some());
+            }
+            envoy.limits = limits(r#"{"connections": {"per_client": 9}}"#);
+            envoy.pass(1, &[0, 1]);
+            envoy.pass(stuck, &[0]);
+            wake(&mut envoy);
+            envoy.pass(10, &[0, 1]);
+            assert_eq!(envoy.counted(), expected, "{name} after {stuck} s");
+            for lease in envoy.workers[1].held.values().cloned().collect::<Vec<_>>() {
+                envoy.end(1, lease, End::Over);
+            }
+            assert_eq!(envoy.counted(), 3, "{name} after {stuck} s, at the end");
+        }
+    }
+}
+
+#[test]
+fn when_the_whole_process_stood_still_nothing_is_lost() {
+    let mut envoy = Envoy::new(4, r#"{"connections": {"per_client": 20}}"#);
+    let leases: Vec<_> = (0..20).map(|n| (n % 4, envoy.open(n % 4, ANN, &format!("id{n}")).unwrap())).collect();
+    envoy.pass(2, &[0, 1, 2, 3]);
+    envoy.now += 60;
+    envoy.pass(1, &[0, 1, 2, 3]);
+    assert_eq!(envoy.counted(), 20);
+    envoy.pass(10, &[0, 1, 2, 3]);
+    assert!(envoy.open(0, ANN, "more").is_none());
+    for (worker, lease) in leases {
+        envoy.end(worker, lease, End::Over);
+    }
+    assert_eq!(envoy.counted(), 0);
+}
+
+#[test]
+fn a_gauge_falls_to_zero_when_its_last_instance_dies() {
+    let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 3}}"#);
+    let lease = envoy.open(1, ANN, "id");
+    let tick = |envoy: &mut Envoy| {
+        envoy.now += 1;
+        let numbers = envoy.workers[0].tick(IDLE, at(envoy.now).seconds(), &envoy.store);
+        numbers.into_iter().map(|(_, _, number)| number).collect::<Vec<_>>()
+    };
+    assert!(lease.is_some());
+    assert_eq!(tick(&mut envoy), [1]);
+    let told: Vec<_> = (0..9).map(|_| tick(&mut envoy)).collect();
+    assert!(told.contains(&vec![0]), "{told:?}");
+}
+
+#[test]
+fn a_poll_of_a_dead_instance_leaves_the_numbers_within_ten_seconds() {
+    for start in 0..4 {
+        let mut envoy = Envoy::new(2, r#"{"connections": {"total": 1}}"#);
+        envoy.now = start;
+        assert!(envoy.poll(1, ANN, "session").is_some());
+        envoy.pass(10, &[0]);
+        assert_eq!(envoy.counted(), 0, "from {start}");
+    }
+}
+
+/// Shared data in which one key is always somebody else's.
+struct Contended<'a> {
+    store: &'a MemoryStore,
+    key: &'a str,
+}
+
+impl Store for Contended<'_> {
+    fn load(&self, key: &str) -> Option<(Vec<u8>, crate::store::Version)> {
+        self.store.load(key)
+    }
+
+    fn swap(&self, key: &str, value: &[u8], expected: crate::store::Version) -> Result<(), crate::store::Conflict> {
+        if key == self.key { Err(crate::store::Conflict) } else { self.store.swap(key, value, expected) }
+    }
+}
+
+#[test]
+fn numbers_that_could_not_be_written_are_made_up_for() {
+    let mut envoy = Envoy::new(1, r#"{"connections": {"per_client": 1}}"#);
+    let lease = envoy.open(0, ANN, "id").unwrap();
+    let contended = Contended { store: &envoy.store, key: "envoy-signalr/counts" };
+    envoy.workers[0].end(lease, End::Over, at(envoy.now).seconds(), &contended);
+    assert_eq!(envoy.counted(), 1, "the entry is gone, its number not");
+    envoy.pass(1, &[0]);
+    assert_eq!(envoy.counted(), 0);
+}
+
 /// A small generator, so that a failure can be played again.
 struct Dice(u64);
 
