@@ -286,7 +286,8 @@ impl Stream {
         if let Some(held) = self.held.as_mut().filter(|_| status != 200) {
             held.end = End::Over;
         }
-        let deleted = exchange.step == Step::Delete && (status < 300 || status == 404);
+        // Not 404: another pod answers so about a session that goes on.
+        let deleted = exchange.step == Step::Delete && (200..300).contains(&status);
         if let (true, Some(limits), Some(client), Some(id)) = (deleted, &self.settings.limits, client, &decision.id)
             && let Some(limiter) = &mut self.worker.borrow_mut().limiter
         {
