@@ -132,3 +132,13 @@ fn the_module_is_valid_and_within_its_size() {
     Validator::new().validate_all(&module).unwrap();
     assert!(module.len() <= MOST_BYTES, "{} bytes of at most {MOST_BYTES}", module.len());
 }
+
+#[test]
+fn the_module_tells_nothing_of_the_machine_that_built_it() {
+    let module = module();
+    for needle in ["/.cargo/registry/", "/home/", "/root/", "/Users/"] {
+        let at = module.windows(needle.len()).position(|bytes| bytes == needle.as_bytes());
+        let around = at.map(|at| String::from_utf8_lossy(&module[at.saturating_sub(20)..at + 60]).into_owned());
+        assert_eq!(around, None, "a path of the machine that built it");
+    }
+}

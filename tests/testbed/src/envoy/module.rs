@@ -29,10 +29,23 @@ fn build() -> Result<PathBuf> {
     command
         .args(["build", "--release", "--target", TARGET, "--package", "envoy-signalr", "--lib"])
         .arg("--message-format=json-render-diagnostics")
+        // Else the places of panics would name this machine's folders, and no two machines would build the same module.
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths()?)
         .current_dir(workspace());
     let messages = process::run("cargo", command, Duration::from_secs(900))?;
     eprintln!("… done in {:.0} s", started.elapsed().as_secs_f32().ceil());
     artifact(&String::from_utf8_lossy(&messages)).context("cargo built the module but did not say where")
+}
+
+/// Compiler flags that take the folders of this machine out of what is built.
+fn remapped_paths() -> Result<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).context("HOME is not set")?;
+    let folders = [(home.join("registry/src"), "/registry"), (workspace(), "/envoy-signalr")];
+    let flags = folders.map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
+    // The separator of CARGO_ENCODED_RUSTFLAGS.
+    Ok(flags.join("\x1f"))
 }
 
 /// The path of the module among cargo's messages, one JSON object a line.
