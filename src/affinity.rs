@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use percent_encoding::percent_decode;
 
-use crate::clock::Seconds;
+use crate::clock::{Millis, Seconds};
 use crate::http::Head;
 use crate::settings::Settings;
 use crate::signalr::{Exchange, IdParam, NegotiateVersion, Step};
@@ -52,6 +52,8 @@ pub struct Pinned {
     pub address: Address,
     /// What carried it.
     pub source: Source,
+    /// When the pod was chosen.
+    pub issued: Millis,
 }
 
 /// Everything decided about a request before Envoy routes it.
@@ -150,7 +152,7 @@ impl Decision {
     fn ask_client_cookie(&mut self, settings: &Settings, now: Seconds, rebalance_after: Option<std::time::Duration>) {
         let Some(sealed) = &self.jar.client else { return };
         let opened = settings.ring.open(Purpose::ClientCookie, b"", sealed, now).and_then(|route| {
-            let keep = rebalance_after.is_none_or(|after| now.since(route.issued) < after);
+            let keep = rebalance_after.is_none_or(|after| now.since(route.issued.seconds()) < after);
             if keep { Ok(route) } else { Err(Refusal::Expired) }
         });
         self.consider(Source::ClientCookie, opened);
@@ -158,7 +160,7 @@ impl Decision {
 
     fn consider(&mut self, source: Source, opened: Result<Route, Refusal>) {
         match opened {
-            Ok(route) => self.pinned = Some(Pinned { address: route.address, source }),
+            Ok(route) => self.pinned = Some(Pinned { address: route.address, source, issued: route.issued }),
             Err(refusal) => self.told.push((source, Outcome::Refused(refusal))),
         }
     }

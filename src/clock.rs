@@ -15,6 +15,21 @@ impl Millis {
         Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The point at whole `seconds` and `rest` milliseconds.
+    pub(crate) fn at(seconds: Seconds, rest: u16) -> Self {
+        Self(u64::from(seconds.0).saturating_mul(1_000).saturating_add(u64::from(rest)))
+    }
+
+    /// The milliseconds beyond the whole second.
+    pub(crate) fn rest(self) -> u16 {
+        u16::try_from(self.0 % 1_000).unwrap_or(0)
+    }
+
+    /// Milliseconds since `earlier`; zero when it lies ahead.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The same point in microseconds.
     pub(crate) fn micros(self) -> u64 {
         self.0.saturating_mul(1_000)

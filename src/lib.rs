@@ -34,12 +34,14 @@ pub mod frame;
 #[cfg(target_os = "wasi")]
 mod host;
 pub mod http;
+pub mod lifecycle;
 pub mod limit;
 pub mod messages;
 pub mod metrics;
 pub mod route;
 pub mod settings;
 pub mod signalr;
+pub mod socket;
 pub mod store;
 pub mod stream;
 pub mod token;

@@ -69,6 +69,24 @@ pub struct Lease {
     transport: Transport,
     hub: HubLabel,
     sharding: Sharding,
+    is_new: bool,
+}
+
+impl Lease {
+    /// Whether the connection was not there before: no next poll, and no reconnect.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// How it connects.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// Where.
+    pub fn hub(&self) -> &HubLabel {
+        &self.hub
+    }
 }
 
 /// Which slot a connection stands in.
@@ -157,6 +175,9 @@ impl Limiter {
         {
             return Ok(Verdict::Over(Limit::NegotiateRate));
         }
+        if limits.per_client.is_none() && limits.per_hub.is_none() && limits.total.is_none() {
+            return Ok(Verdict::Within);
+        }
         let counts = Counts::load(store);
         if let Some(limit) = limits.per_client {
             let mut entries = slots::load(Slot::of(client.0), store).0;
@@ -209,6 +230,7 @@ impl Limiter {
                 return Ok((Verdict::Over(full.into()), None));
             }
             if slots::write(slot, &attempt.entries, attempt.version, store) {
+                lease.is_new = is_new;
                 self.held.insert(lease.hold, lease.clone());
                 return Ok((over.map_or(Verdict::Within, Verdict::Over), Some(lease)));
             }
@@ -271,7 +293,7 @@ impl Limiter {
             None => self.connection_without_id(hold),
         };
         let Opening { client, transport, hub, .. } = *opening;
-        Lease { hold, client, connection, transport, hub: hub.clone(), sharding: Sharding::of(limits) }
+        Lease { hold, client, connection, transport, hub: hub.clone(), sharding: Sharding::of(limits), is_new: true }
     }
 
     fn connection(&self, id: &[u8]) -> ConnectionKey {

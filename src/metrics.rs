@@ -4,16 +4,28 @@
 //! by itself (`extraStatTags`), plain Envoy by the `stats_tags` of `envoy/envoy.yaml`. Labels are bounded and never
 //! name a client, a user or a connection.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::affinity::{Outcome, Source};
+use crate::frame::{Close, Direction};
+use crate::lifecycle::{ClosedBy, code_label};
 use crate::limit::Limit;
 use crate::settings::{Hubs, Mode, Settings};
 use crate::signalr::Transport;
 use crate::store::{HubNames, Store};
 use crate::token::Refusal;
 
-/// One event that moves a counter.
+/// What a sample does to its metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Adds to a counter.
+    Add(u64),
+    /// Adds an observation, in milliseconds, to a histogram.
+    Observe(u64),
+}
+
+/// One event that moves a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Count {
     /// `signalr_gateway_affinity_total`: what became of a route, or that there was none.
@@ -41,8 +53,81 @@ pub enum Count {
         /// Whether it was rejected, or only counted.
         mode: Mode,
     },
+    /// `signalr_gateway_connections_total`: a connection was opened.
+    Opened {
+        /// The hub.
+        hub: HubLabel,
+        /// How it connects.
+        transport: Transport,
+    },
+    /// `signalr_gateway_negotiate_to_connect_milliseconds`.
+    NegotiateToConnect {
+        /// The hub.
+        hub: HubLabel,
+        /// From the negotiate's answer to the connect's.
+        milliseconds: u64,
+    },
+    /// `websocket_connections_total`: a WebSocket was opened.
+    WebSocketOpened(HubLabel),
+    /// `websocket_connections_closed_total`.
+    WebSocketClosed {
+        /// The hub.
+        hub: HubLabel,
+        /// Who ended it.
+        by: ClosedBy,
+        /// The first Close, if there was one.
+        close: Option<Close>,
+    },
+    /// `websocket_connection_duration_milliseconds`.
+    WebSocketDuration {
+        /// The hub.
+        hub: HubLabel,
+        /// From 101 to the end.
+        milliseconds: u64,
+    },
+    /// `websocket_handshake_milliseconds`.
+    WebSocketHandshake {
+        /// The hub.
+        hub: HubLabel,
+        /// From the request to 101.
+        milliseconds: u64,
+    },
+    /// `websocket_handshake_failures_total`.
+    WebSocketHandshakeFailed {
+        /// The hub.
+        hub: HubLabel,
+        /// What was answered; `None` when the client left before.
+        status: Option<u16>,
+    },
+    /// `websocket_messages_total` and `websocket_bytes_total`.
+    WebSocketTraffic {
+        /// The hub.
+        hub: HubLabel,
+        /// Which way.
+        direction: Direction,
+        /// What of it.
+        unit: TrafficUnit,
+        /// How much.
+        amount: u64,
+    },
+    /// `websocket_errors_total`.
+    WebSocketError {
+        /// The hub.
+        hub: HubLabel,
+        /// What went wrong.
+        kind: &'static str,
+    },
     /// `signalr_gateway_internal_errors_total`: Envoy refused something that the filter relies on.
     InternalError(InternalError),
+}
+
+/// What traffic is measured in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficUnit {
+    /// Data messages, counted when complete.
+    Messages,
+    /// Payload of data frames, as it is on the wire.
+    Bytes,
 }
 
 /// How a negotiate was answered.
@@ -82,7 +167,26 @@ pub enum InternalError {
 }
 
 impl Count {
-    /// The counter's name in Envoy, labels included.
+    /// What it does.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NegotiateToConnect { milliseconds, .. }
+            | Self::WebSocketDuration { milliseconds, .. }
+            | Self::WebSocketHandshake { milliseconds, .. } => Kind::Observe(*milliseconds),
+            Self::WebSocketTraffic { amount, .. } => Kind::Add(*amount),
+            Self::Affinity { .. }
+            | Self::Negotiation { .. }
+            | Self::Rejected { .. }
+            | Self::Opened { .. }
+            | Self::WebSocketOpened(_)
+            | Self::WebSocketClosed { .. }
+            | Self::WebSocketHandshakeFailed { .. }
+            | Self::WebSocketError { .. }
+            | Self::InternalError(_) => Kind::Add(1),
+        }
+    }
+
+    /// The metric's name in Envoy, labels included.
     pub fn stat(&self) -> String {
         match self {
             Self::Affinity { hub, source, outcome } => stat(
@@ -99,14 +203,53 @@ impl Count {
                 };
                 stat("signalr_gateway_rejected_total", &[("hub", &hub.0), ("limit", limit.label()), ("mode", mode)])
             }
+            Self::Opened { hub, transport } => {
+                stat("signalr_gateway_connections_total", &[("hub", &hub.0), ("transport", transport.label())])
+            }
+            Self::NegotiateToConnect { hub, .. } => {
+                stat("signalr_gateway_negotiate_to_connect_milliseconds", &[("hub", &hub.0)])
+            }
+            Self::WebSocketOpened(hub) => stat("websocket_connections_total", &[("hub", &hub.0)]),
+            Self::WebSocketClosed { hub, by, close } => stat(
+                "websocket_connections_closed_total",
+                &[("hub", &hub.0), ("closed_by", by.label()), ("code", code_label(*close))],
+            ),
+            Self::WebSocketDuration { hub, .. } => {
+                stat("websocket_connection_duration_milliseconds", &[("hub", &hub.0)])
+            }
+            Self::WebSocketHandshake { hub, .. } => stat("websocket_handshake_milliseconds", &[("hub", &hub.0)]),
+            Self::WebSocketHandshakeFailed { hub, status } => {
+                let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+                stat("websocket_handshake_failures_total", &[("hub", &hub.0), ("status", &status)])
+            }
+            Self::WebSocketTraffic { hub, direction, unit, .. } => {
+                let name = match unit {
+                    TrafficUnit::Messages => "websocket_messages_total",
+                    TrafficUnit::Bytes => "websocket_bytes_total",
+                };
+                let direction = match direction {
+                    Direction::Received => "received",
+                    Direction::Sent => "sent",
+                };
+                stat(name, &[("hub", &hub.0), ("direction", direction)])
+            }
+            Self::WebSocketError { hub, kind } => stat("websocket_errors_total", &[("hub", &hub.0), ("kind", kind)]),
             Self::InternalError(kind) => stat("signalr_gateway_internal_errors_total", &[("kind", kind.label())]),
         }
     }
 }
 
-/// The name of the gauge `signalr_gateway_connections_active`, labels included.
-pub fn connections_active(hub: &HubLabel, transport: Transport) -> String {
-    stat("signalr_gateway_connections_active", &[("hub", &hub.0), ("transport", transport.label())])
+/// The gauges, by name with labels: `signalr_gateway_connections_active` and `websocket_connections_active`.
+pub fn gauges(connections: &[(HubLabel, Transport, u64)]) -> BTreeMap<String, u64> {
+    let mut gauges = BTreeMap::new();
+    for (hub, transport, count) in connections {
+        let labels = [("hub", hub.as_str()), ("transport", transport.label())];
+        gauges.insert(stat("signalr_gateway_connections_active", &labels), *count);
+        if *transport == Transport::WebSockets {
+            gauges.insert(stat("websocket_connections_active", &[("hub", hub.as_str())]), *count);
+        }
+    }
+    gauges
 }
 
 fn stat(metric: &str, labels: &[(&str, &str)]) -> String {
@@ -120,7 +263,8 @@ fn stat(metric: &str, labels: &[(&str, &str)]) -> String {
 }
 
 impl Source {
-    fn label(self) -> &'static str {
+    /// Value of the label `source`.
+    pub fn label(self) -> &'static str {
         match self {
             Self::ConnectionToken => "connection_token",
             Self::ConnectionCookie | Self::PendingCookie => "connection_cookie",
@@ -131,7 +275,8 @@ impl Source {
 }
 
 impl Outcome {
-    fn label(self) -> &'static str {
+    /// Value of the label `outcome`.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Routed => "routed",
             Self::HostGone => "host_gone",

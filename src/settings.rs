@@ -18,7 +18,7 @@ pub use cookie::{ClientCookie, CookieAttributes};
 pub use error::{Problem, SettingsError};
 pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, Rejection};
 pub use path::PathPattern;
-pub use raw::{Mode, NegotiateRejection, OnError, PinEncoding};
+pub use raw::{Detail, Mode, NegotiateRejection, OnError, PinEncoding};
 
 /// Everything an operator chose, ready to use.
 #[derive(Debug)]
@@ -35,8 +35,14 @@ pub struct Settings {
     pub client_cookie: Option<ClientCookie>,
     /// How the upstream host is named to Envoy.
     pub pin: Pin,
-    /// What clients may have, when there is a limit.
-    pub limits: Option<Limits>,
+    /// What clients may have.
+    pub limits: Limits,
+    /// What exempt clients may have: anything.
+    unlimited: Limits,
+    /// How closely WebSockets are looked at.
+    pub detail: Detail,
+    /// Whether answers say what was decided and why.
+    pub explain: bool,
 }
 
 /// Which paths are hubs.
@@ -113,8 +119,18 @@ impl Settings {
             connection_cookie: cookies.connection,
             client_cookie: cookies.client,
             pin: check_pin(pin)?,
-            limits: raw.limits.map(limits::check).transpose()?,
+            limits: raw.limits.map_or_else(|| Ok(Limits::none()), limits::check)?,
+            unlimited: Limits::none(),
+            detail: raw.metrics.detail,
+            explain: raw.explain,
         })
+    }
+}
+
+impl Settings {
+    /// The limits that hold for a client.
+    pub fn limits_for(&self, is_exempt: bool) -> &Limits {
+        if is_exempt { &self.unlimited } else { &self.limits }
     }
 }
 
@@ -155,13 +171,12 @@ fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), Setti
     }
 }
 
-/// Sections of the schema that this version reads but does not act on: silence would be worse than a refusal.
+/// Parts of the schema that this version reads but does not act on: silence would be worse than a refusal.
 fn refuse_unbuilt(raw: &raw::Raw) -> Result<(), SettingsError> {
-    let sections = [("metrics", raw.metrics.is_some()), ("explain", raw.explain)];
-    match sections.into_iter().find(|(_, present)| *present) {
-        Some((section, _)) => Err(SettingsError::at(section, Problem::NotSupportedYet)),
-        None => Ok(()),
+    if raw.metrics.per_upstream {
+        return Err(SettingsError::at("metrics.per_upstream", Problem::NotSupportedYet));
     }
+    Ok(())
 }
 
 fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<KeyRing, SettingsError> {

@@ -87,6 +87,21 @@ impl Transport {
 }
 
 impl Step {
+    /// The step in one word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Negotiate(_) => "negotiate",
+            Self::WebSocket => "websocket",
+            Self::ServerSentEvents => "server_sent_events",
+            Self::Poll => "poll",
+            Self::Send => "send",
+            Self::Delete => "delete",
+            Self::Other => "other",
+            Self::BlazorDisconnect => "blazor_disconnect",
+            Self::Page => "page",
+        }
+    }
+
     /// The transport of a step that opens or goes on with a connection.
     pub fn transport(self) -> Option<Transport> {
         match self {

@@ -1,20 +1,25 @@
 //! One exchange from head to end: the only file that knows the order of things.
 //!
 //! Request: classify, decide, admit, steer. Answer's head: what became of the route, which cookies. Answer's body, for a
-//! negotiate only: seal the id. Everything else passes without a look.
+//! negotiate only: seal the id. A WebSocket's bytes: metered. Everything else passes without a look.
+
+mod explain;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::affinity::{self, Answered, Decision, Outcome};
+use crate::affinity::{self, Answered, Decision, Outcome, Pinned, Source};
 use crate::clock::Millis;
+use crate::frame::Direction;
 use crate::http::{Head, HeaderOp};
+use crate::lifecycle::{Ending, Failure, TELLING};
 use crate::limit::{self, End, Lease, Limit, Limiter, Opening, Peer, Rejection, Verdict};
 use crate::metrics::{Count, HubLabel, InternalError, Negotiation};
 use crate::route;
 use crate::settings::{Limits, Mode, Settings};
 use crate::signalr::{self, Answer, Exchange, MAX_ANSWER, Step, Transport};
+use crate::socket::{Socket, Traffic};
 use crate::store::{HubNames, Store};
 use crate::token::{Address, NONCE_LEN, Purpose, Route};
 
@@ -37,6 +42,10 @@ pub enum Chunk {
     Hold,
     /// It is all there: give it to [`Stream::on_negotiate_answer`].
     Complete,
+    /// Let it pass, and give this many bytes of it, from its start, to [`Stream::on_error_text`].
+    Tell(usize),
+    /// Let it pass, and give all of it to [`Stream::pass`].
+    Meter,
 }
 
 /// What becomes of a request.
@@ -53,8 +62,10 @@ pub enum RequestPlan {
 pub struct Worker {
     /// Hubs seen.
     pub hubs: HubNames,
-    /// Connections held; absent when nothing is limited.
+    /// Connections held. Absent only before the configuration has come.
     pub limiter: Option<Limiter>,
+    /// What WebSockets carried since it was last handed to Envoy.
+    pub traffic: Traffic,
 }
 
 /// The state of one exchange.
@@ -63,6 +74,7 @@ pub struct Stream {
     worker: Rc<RefCell<Worker>>,
     state: State,
     held: Option<Held>,
+    socket: Option<Box<Socket>>,
     counts: Vec<Count>,
 }
 
@@ -79,15 +91,28 @@ enum State {
     Asked(Box<Asked>),
     /// A negotiate was answered and its body is still to come.
     Negotiated(Box<Negotiated>),
+    /// A connection's request failed, and the body may tell why.
+    Failed(Box<Failed>),
 }
 
 struct Asked {
     exchange: Exchange,
     decision: Decision,
     client: Option<limit::ClientKey>,
+    /// No limit holds for its address.
+    is_exempt: bool,
     https: bool,
     /// The WebSocket came without a key, so its answer must go without the proof.
     supplied_key: bool,
+}
+
+#[derive(Clone)]
+struct Failed {
+    hub: HubLabel,
+    status: u16,
+    is_websocket: bool,
+    /// It reached the pod of its connection, so that pod knows it no more.
+    at_home: bool,
 }
 
 struct Negotiated {
@@ -99,7 +124,7 @@ struct Negotiated {
 impl Stream {
     /// The state before any callback.
     pub fn new(settings: Rc<Settings>, worker: Rc<RefCell<Worker>>) -> Self {
-        Self { settings, worker, state: State::Idle, held: None, counts: Vec::new() }
+        Self { settings, worker, state: State::Idle, held: None, socket: None, counts: Vec::new() }
     }
 
     /// Whether the request's whole head is worth reading. Asked of every request, SignalR's or not.
@@ -115,13 +140,17 @@ impl Stream {
         let decision = affinity::decide(&self.settings, &exchange, head, moment.now.seconds());
         self.count_told(&exchange, &decision, moment.store);
         let settings = self.settings.clone();
-        let mut client = None;
-        if let Some(limits) = settings.limits.as_ref().filter(|limits| !peer.is_exempt(&limits.client)) {
-            client = self.worker.borrow().limiter.as_ref().map(|limiter| limiter.client(limits, head, peer));
-            if let Some(limit) = client.and_then(|client| self.admit(limits, client, &exchange, &decision, moment)) {
-                let is_negotiate = matches!(exchange.step, Step::Negotiate(_));
-                return RequestPlan::Reject(limit::reject(limits, limit, is_negotiate, head));
-            }
+        let is_exempt = peer.is_exempt(&settings.limits.client);
+        let limits = settings.limits_for(is_exempt);
+        let client = self.worker.borrow().limiter.as_ref().map(|limiter| limiter.client(limits, head, peer));
+        if let Some(limit) = client.and_then(|client| self.admit(limits, client, &exchange, &decision, moment)) {
+            let is_negotiate = matches!(exchange.step, Step::Negotiate(_));
+            return RequestPlan::Reject(limit::reject(limits, limit, is_negotiate, head));
+        }
+        if exchange.step == Step::WebSocket {
+            let hub = self.label(&exchange.hub, moment.store);
+            let traffic = &mut self.worker.borrow_mut().traffic;
+            self.socket = Some(Box::new(Socket::new(hub, moment.now, settings.detail, traffic)));
         }
         let mut ops = Vec::new();
         if let (Some(range), Some(target)) = (&decision.strip, head.get(":path")) {
@@ -141,7 +170,7 @@ impl Stream {
         let supplied_key = key.is_some();
         ops.extend(key);
         let https = route::is_https(head);
-        self.state = State::Asked(Box::new(Asked { exchange, decision, client, https, supplied_key }));
+        self.state = State::Asked(Box::new(Asked { exchange, decision, client, is_exempt, https, supplied_key }));
         RequestPlan::Forward(ops)
     }
 
@@ -153,12 +182,17 @@ impl Stream {
     /// Learns where Envoy sent the request (`upstream`, absent when Envoy answered itself) and what came back.
     pub fn on_response(&mut self, head: &Head, upstream: Option<&[u8]>, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
         let State::Asked(asked) = std::mem::replace(&mut self.state, State::Idle) else { return Vec::new() };
-        let Asked { exchange, decision, client, https, supplied_key } = *asked;
+        let Asked { exchange, decision, client, is_exempt, https, supplied_key } = *asked;
         let upstream = upstream.and_then(Address::new);
         self.count_steered(&exchange, &decision, upstream.as_ref(), moment.store);
         let mut ops: Vec<_> = supplied_key.then(route::drop_websocket_accept).into_iter().collect();
         let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        self.follow_session(&exchange, &decision, client, status, moment);
+        self.follow_connection(&exchange, &decision, client.map(|client| (client, is_exempt)), status, moment);
+        self.tell_failure(&exchange, &decision, upstream.as_ref(), status, moment.store);
+        if self.settings.explain {
+            let reached = upstream.as_ref();
+            ops.push(explain::header(&exchange, &decision, reached));
+        }
         let content_type = head.get("content-type").unwrap_or_default();
         let negotiated = status == 200 && content_type.to_ascii_lowercase().starts_with(b"application/json");
         if let Step::Negotiate(version) = exchange.step {
@@ -172,14 +206,19 @@ impl Stream {
                 Err(result) => self.count_negotiation(&exchange.hub, result, moment.store),
             }
         }
-        let answered = Answered { status, negotiated, upstream, https, now: moment.now.seconds() };
+        let answered = Answered { status, negotiated, upstream, https, now: moment.now };
         ops.extend(affinity::issue(&self.settings, &exchange, decision, &answered, moment.nonce));
         ops
     }
 
     /// Whether the answer's body must be kept back; `buffered` is all of it that has come so far, in bytes.
     pub fn on_response_chunk(&mut self, buffered: usize, end_of_stream: bool, store: &dyn Store) -> Chunk {
-        let State::Negotiated(negotiated) = &self.state else { return Chunk::Pass };
+        let negotiated = match &self.state {
+            State::Negotiated(negotiated) => negotiated,
+            State::Failed(_) if buffered > 0 => return Chunk::Tell(buffered.min(TELLING)),
+            State::Idle if buffered > 0 && self.meters() => return Chunk::Meter,
+            State::Idle | State::Asked(_) | State::Failed(_) => return Chunk::Pass,
+        };
         if buffered > MAX_ANSWER {
             let hub = negotiated.hub.clone();
             self.state = State::Idle;
@@ -214,8 +253,44 @@ impl Stream {
         replacement
     }
 
+    /// Learns from the beginning of an error's body which error it is.
+    pub fn on_error_text(&mut self, text: &[u8]) {
+        let State::Failed(failed) = &self.state else { return };
+        let Failed { hub, status, is_websocket, at_home } = (**failed).clone();
+        self.state = State::Idle;
+        let kind = match Failure::read(status, text, is_websocket) {
+            // What follows a DELETE or a close: the end of a connection, not a wrong turn.
+            Some(Failure::UnknownConnection) if at_home => "late_request",
+            Some(failure) => failure.label(),
+            None => return,
+        };
+        self.counts.push(Count::WebSocketError { hub, kind });
+    }
+
+    /// Whether the bytes of this exchange are metered.
+    pub fn meters(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.meters())
+    }
+
+    /// Meters bytes that go by.
+    pub fn pass(&mut self, direction: Direction, chunk: &[u8]) {
+        if let Some(socket) = &mut self.socket {
+            self.counts.extend(socket.pass(direction, chunk));
+        }
+    }
+
+    /// Whether [`Stream::finish`] needs to know how the exchange ended.
+    pub fn is_websocket(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// The exchange is over. Safe to call more than once.
-    pub fn finish(&mut self, now: Millis, store: &dyn Store) {
+    pub fn finish(&mut self, ending: &Ending, now: Millis, store: &dyn Store) {
+        if let Some(socket) = self.socket.take() {
+            self.counts.extend(socket.finish(ending, now));
+            self.counts.extend(self.worker.borrow().traffic.take());
+        }
+        self.on_error_text(b"");
         if let (Some(held), Some(limiter)) = (self.held.take(), &mut self.worker.borrow_mut().limiter) {
             limiter.end(held.lease, held.end, now.seconds(), store);
         }
@@ -274,29 +349,61 @@ impl Stream {
         (limits.mode == Mode::Enforce).then_some(limit)
     }
 
-    /// Learns from an answer that a long-polling session is over.
-    fn follow_session(
+    /// Learns from an answer whether a connection began, or is over.
+    fn follow_connection(
         &mut self,
         exchange: &Exchange,
         decision: &Decision,
-        client: Option<limit::ClientKey>,
+        client: Option<(limit::ClientKey, bool)>,
         status: u16,
         moment: &mut Moment<'_>,
     ) {
-        if let Some(held) = self.held.as_mut().filter(|_| status != 200) {
-            held.end = End::Over;
+        let succeeded = matches!(status, 101 | 200);
+        if let Some(held) = &mut self.held {
+            if status != 200 {
+                held.end = End::Over;
+            }
+            if succeeded && held.lease.is_new() {
+                self.counts.extend(opened(held.lease.transport(), held.lease.hub(), decision, moment.now));
+            }
+        }
+        if let Some(socket) = &mut self.socket {
+            self.counts.extend(socket.on_answer(status, moment.now));
+            self.socket = self.socket.take().filter(|_| status == 101);
         }
         // Not 404: another pod answers so about a session that goes on.
         let deleted = exchange.step == Step::Delete && (200..300).contains(&status);
-        if let (true, Some(limits), Some(client), Some(id)) = (deleted, &self.settings.limits, client, &decision.id)
+        if let (true, Some((client, is_exempt)), Some(id)) = (deleted, client, &decision.id)
             && let Some(limiter) = &mut self.worker.borrow_mut().limiter
         {
-            limiter.delete(limits, client, id, moment.now.seconds(), moment.store);
+            limiter.delete(self.settings.limits_for(is_exempt), client, id, moment.now.seconds(), moment.store);
+        }
+    }
+
+    /// Remembers a failure until the body tells which.
+    fn tell_failure(
+        &mut self,
+        exchange: &Exchange,
+        decision: &Decision,
+        upstream: Option<&Address>,
+        status: u16,
+        store: &dyn Store,
+    ) {
+        let is_websocket = exchange.step == Step::WebSocket;
+        let of_connection = is_websocket || (decision.id.is_some() && !matches!(exchange.step, Step::Negotiate(_)));
+        if !of_connection || Failure::read(status, b"", is_websocket).is_none() {
+            return;
+        }
+        let hub = self.label(&exchange.hub, store);
+        if is_websocket || hub.is_known() {
+            let home = decision.pinned.as_ref().map(|pinned| &pinned.address);
+            let at_home = home.is_some() && home == upstream;
+            self.state = State::Failed(Box::new(Failed { hub, status, is_websocket, at_home }));
         }
     }
 
     fn seal(&mut self, id: &[u8], address: Address, moment: &mut Moment<'_>) -> Option<String> {
-        let route = Route::new(address, moment.now.seconds(), self.settings.connection_token.ttl);
+        let route = Route::new(address, moment.now, self.settings.connection_token.ttl);
         let Some(nonce) = (moment.nonce)() else {
             self.counts.push(Count::InternalError(InternalError::Random));
             return None;
@@ -352,6 +459,18 @@ impl Stream {
     }
 }
 
+/// How long after its negotiate a connect still tells something of the client's way: hubs forget an unused id sooner.
+const FRESH: u64 = 30_000;
+
+/// What is counted when a connection has begun.
+fn opened(transport: Transport, hub: &HubLabel, decision: &Decision, now: Millis) -> impl Iterator<Item = Count> {
+    let of_connection = |pinned: &&Pinned| matches!(pinned.source, Source::ConnectionToken | Source::PendingCookie);
+    let waited = decision.pinned.as_ref().filter(of_connection).map(|pinned| now.since(pinned.issued));
+    let waited = waited.filter(|milliseconds| *milliseconds <= FRESH);
+    let waited = waited.map(|milliseconds| Count::NegotiateToConnect { hub: hub.clone(), milliseconds });
+    [Count::Opened { hub: hub.clone(), transport }].into_iter().chain(waited)
+}
+
 /// Whether the body of a negotiate's answer is worth reading, or else how the negotiate ended.
 fn expects_answer(status: u16, negotiated: bool, head: &Head) -> Result<(), Negotiation> {
     if status != 200 {
@@ -364,7 +483,12 @@ fn expects_answer(status: u16, negotiated: bool, head: &Head) -> Result<(), Nego
         return Err(Negotiation::Encoded);
     }
     let length = head.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse::<usize>().ok());
-    if length.is_some_and(|length| length > MAX_ANSWER) { Err(Negotiation::TooLarge) } else { Ok(()) }
+    match length {
+        // No body will come to say so.
+        Some(0) => Err(Negotiation::Unrecognised),
+        Some(length) if length > MAX_ANSWER => Err(Negotiation::TooLarge),
+        Some(_) | None => Ok(()),
+    }
 }
 
 #[cfg(test)]

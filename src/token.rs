@@ -4,7 +4,7 @@
 //! route belongs to, so a route cut from one connection id opens on no other, and a cookie is no token.
 //!
 //! ```text
-//! base64url( version:1 | key fingerprint:4 | issued:4 | nonce:24 | encrypted( expires:4 | address ) | tag:16 )
+//! base64url( version:1 | key fingerprint:4 | issued:4 | nonce:24 | encrypted( expires:4 | milliseconds:2 | address ) | tag:16 )
 //! ```
 //!
 //! The alphabet is RFC 3986's unreserved characters, because most SignalR clients put an id into the URL as it is.
@@ -19,7 +19,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 
-use crate::clock::Seconds;
+use crate::clock::{Millis, Seconds};
 
 const VERSION: u8 = 1;
 const FINGERPRINT_LEN: usize = 4;
@@ -79,15 +79,15 @@ pub struct Route {
     /// The upstream host.
     pub address: Address,
     /// When the host was chosen.
-    pub issued: Seconds,
+    pub issued: Millis,
     /// When the route stops to steer.
     pub expires: Seconds,
 }
 
 impl Route {
     /// The route to `address`, chosen at `now` and good for `ttl`.
-    pub fn new(address: Address, now: Seconds, ttl: Duration) -> Self {
-        Self { address, issued: now, expires: now.plus(ttl) }
+    pub fn new(address: Address, now: Millis, ttl: Duration) -> Self {
+        Self { address, issued: now, expires: now.seconds().plus(ttl) }
     }
 }
 
@@ -126,8 +126,9 @@ impl KeyRing {
     /// Seals `route` for `id`. `None` only when the ring is empty.
     pub fn seal(&self, purpose: Purpose, id: &[u8], route: &Route, nonce: [u8; NONCE_LEN]) -> Option<String> {
         let key = self.0.first()?;
-        let header = [&[VERSION], key.fingerprint.as_slice(), &route.issued.to_bytes()].concat();
-        let plain = [route.expires.to_bytes().as_slice(), route.address.as_bytes()].concat();
+        let header = [&[VERSION], key.fingerprint.as_slice(), &route.issued.seconds().to_bytes()].concat();
+        let milliseconds = route.issued.rest().to_be_bytes();
+        let plain = [route.expires.to_bytes().as_slice(), &milliseconds, route.address.as_bytes()].concat();
         let aad = associated_data(&header, purpose, id);
         let sealed = key.cipher.encrypt(&XNonce::from(nonce), Payload { msg: &plain, aad: &aad }).ok()?;
         Some(URL_SAFE_NO_PAD.encode([header.as_slice(), &nonce, &sealed].concat()))
@@ -150,7 +151,9 @@ impl KeyRing {
         let payload = Payload { msg: encrypted, aad: &aad };
         let plain = key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| Refusal::Forged)?;
         let (expires, address) = plain.split_first_chunk().ok_or(Refusal::Forged)?;
+        let (milliseconds, address) = address.split_first_chunk().ok_or(Refusal::Forged)?;
         let address = Address::new(address).ok_or(Refusal::Forged)?;
+        let issued = Millis::at(issued, u16::from_be_bytes(*milliseconds));
         let route = Route { address, issued, expires: Seconds::from_bytes(*expires) };
         if now >= route.expires { Err(Refusal::Expired) } else { Ok(route) }
     }
@@ -207,7 +210,8 @@ mod tests {
     }
 
     fn route() -> Route {
-        Route::new(Address::new(b"10.0.0.1:8080").unwrap(), at(1_000), Duration::from_secs(60))
+        let issued = crate::clock::Millis::since_epoch(Duration::from_millis(1_000_123));
+        Route::new(Address::new(b"10.0.0.1:8080").unwrap(), issued, Duration::from_secs(60))
     }
 
     fn sealed() -> String {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{Decision, Source};
-use crate::clock::Seconds;
+use crate::clock::Millis;
 use crate::http::{Head, HeaderOp};
 use crate::route::{clear_cookie, set_cookie};
 use crate::settings::{CookieAttributes, Settings};
@@ -80,7 +80,7 @@ pub struct Answered {
     /// Whether the client came by https, as far as the gateway knows.
     pub https: bool,
     /// When.
-    pub now: Seconds,
+    pub now: Millis,
 }
 
 /// The `set-cookie` operations for the answer to `exchange`. Every cookie set takes one nonce.
@@ -154,13 +154,11 @@ impl ConnectionCookies<'_> {
     ) -> Vec<HeaderOp> {
         let Some(id) = &decision.id else { return Vec::new() };
         let name = self.bound_name(&token::fingerprint_of_id(id));
-        let by_pending = decision.pinned.as_ref().is_some_and(|pinned| pinned.source == Source::PendingCookie);
-        let unknown_to_hub = self.answered.status == 404;
-        if unknown_to_hub || (step == Step::Delete && self.answered.status < 300) {
-            let bound = decision.jar.bound_to(id).map(|_| self.clear(&name));
-            let pending = (unknown_to_hub && by_pending).then(|| self.clear(&self.cookie.name));
-            return bound.into_iter().chain(pending).collect();
+        if self.answered.status == 404 || (step == Step::Delete && self.answered.status < 300) {
+            // The pending cookie stays: by now it may be another connection's.
+            return decision.jar.bound_to(id).map(|_| self.clear(&name)).into_iter().collect();
         }
+        let by_pending = decision.pinned.as_ref().is_some_and(|pinned| pinned.source == Source::PendingCookie);
         if !by_pending || self.answered.status >= 400 {
             return Vec::new();
         }

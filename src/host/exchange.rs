@@ -10,7 +10,9 @@ use proxy_wasm::types::{Action, BufferType, MapType};
 
 use super::meters::Meters;
 use super::{apply, at_this_moment, head, now, reply, store};
+use crate::frame::Direction;
 use crate::http::HeaderOp;
+use crate::lifecycle::Ending;
 use crate::limit::Peer;
 use crate::metrics::{Count, InternalError};
 use crate::route;
@@ -89,26 +91,47 @@ impl HttpContext for HttpExchange {
         Action::Continue
     }
 
+    fn on_http_request_body(&mut self, size: usize, _: bool) -> Action {
+        if size > 0 && self.stream.meters() {
+            self.stream.pass(Direction::Received, &body(BufferType::HttpRequestBody, size));
+        }
+        Action::Continue
+    }
+
     fn on_http_response_body(&mut self, buffered: usize, end_of_stream: bool) -> Action {
+        let response = BufferType::HttpResponseBody;
         match self.stream.on_response_chunk(buffered, end_of_stream, store()) {
             Chunk::Pass => return Action::Continue,
             Chunk::Hold => return Action::Pause,
-            Chunk::Complete => {}
-        }
-        let body =
-            hostcalls::get_buffer(BufferType::HttpResponseBody, 0, buffered).unwrap_or_default().unwrap_or_default();
-        if let Some(answer) = at_this_moment(|moment| self.stream.on_negotiate_answer(&body, moment))
-            && let Err(status) = hostcalls::set_buffer(BufferType::HttpResponseBody, 0, buffered, &answer)
-        {
-            warn!("envoy refused a change of a body: {status:?}");
-            self.meters.borrow_mut().add(&[Count::InternalError(InternalError::Body)]);
+            Chunk::Meter => self.stream.pass(Direction::Sent, &body(response, buffered)),
+            Chunk::Tell(length) => self.stream.on_error_text(&body(response, length)),
+            Chunk::Complete => {
+                let answer =
+                    at_this_moment(|moment| self.stream.on_negotiate_answer(&body(response, buffered), moment));
+                if let Some(answer) = answer
+                    && let Err(status) = hostcalls::set_buffer(response, 0, buffered, &answer)
+                {
+                    warn!("envoy refused a change of a body: {status:?}");
+                    self.meters.borrow_mut().add(&[Count::InternalError(InternalError::Body)]);
+                }
+            }
         }
         self.flush();
         Action::Continue
     }
 
     fn on_log(&mut self) {
-        self.stream.finish(now(), store());
+        let ending = if self.stream.is_websocket() { ending() } else { Ending::default() };
+        self.stream.finish(&ending, now(), store());
         self.flush();
     }
+}
+
+fn body(buffer: BufferType, size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(buffer, 0, size).unwrap_or_default().unwrap_or_default()
+}
+
+fn ending() -> Ending {
+    let flags = property(["response", "flags"]).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    Ending { flags: flags.unwrap_or(0), details: property(["response", "code_details"]).unwrap_or_default() }
 }

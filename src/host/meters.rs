@@ -1,43 +1,62 @@
 //! Envoy's metric ids, looked up by name once per worker thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use log::warn;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
-use crate::metrics::Count;
+use crate::metrics::{Count, Kind};
 
 #[derive(Default)]
-pub(super) struct Meters(HashMap<String, u32>);
+pub(super) struct Meters {
+    ids: HashMap<String, u32>,
+    /// Names of the gauges that were ever set.
+    gauges: BTreeSet<String>,
+}
 
 impl Meters {
     pub(super) fn add(&mut self, counts: &[Count]) {
         for count in counts {
-            if let Some(id) = self.id(MetricType::Counter, &count.stat())
-                && let Err(status) = hostcalls::increment_metric(id, 1)
-            {
+            let done = match count.kind() {
+                // Envoy takes an increment of zero for a mistake.
+                Kind::Add(0) => continue,
+                Kind::Add(amount) => self
+                    .id(MetricType::Counter, &count.stat())
+                    .map(|id| hostcalls::increment_metric(id, i64::try_from(amount).unwrap_or(i64::MAX))),
+                Kind::Observe(value) => {
+                    self.id(MetricType::Histogram, &count.stat()).map(|id| hostcalls::record_metric(id, value))
+                }
+            };
+            if let Some(Err(status)) = done {
                 warn!("envoy refused to count: {status:?}");
             }
         }
     }
 
-    pub(super) fn set(&mut self, gauge: &str, value: u64) {
-        if let Some(id) = self.id(MetricType::Gauge, gauge)
-            && let Err(status) = hostcalls::record_metric(id, value)
+    /// Sets these gauges, and those that were set before and are not among them to zero.
+    pub(super) fn set_all(&mut self, gauges: &BTreeMap<String, u64>) {
+        let gone: Vec<_> = self.gauges.iter().filter(|name| !gauges.contains_key(*name)).cloned().collect();
+        for (name, value) in
+            gauges.iter().map(|(name, value)| (name.clone(), *value)).chain(gone.into_iter().map(|name| (name, 0)))
         {
-            warn!("envoy refused to set a gauge: {status:?}");
+            if let Some(id) = self.id(MetricType::Gauge, &name)
+                && let Err(status) = hostcalls::record_metric(id, value)
+            {
+                warn!("envoy refused to set a gauge: {status:?}");
+            }
+            self.gauges.insert(name);
         }
     }
 
     /// Defining a metric that another worker thread defined gives another id for the same number.
     fn id(&mut self, kind: MetricType, name: &str) -> Option<u32> {
-        if let Some(id) = self.0.get(name) {
+        if let Some(id) = self.ids.get(name) {
             return Some(*id);
         }
         match hostcalls::define_metric(kind, name) {
             Ok(id) => {
-                self.0.insert(name.to_owned(), id);
+                self.ids.insert(name.to_owned(), id);
                 Some(id)
             }
             Err(status) => {

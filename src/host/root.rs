@@ -36,10 +36,8 @@ impl RootContext for Root {
         };
         match configure(&json, candidate) {
             Ok(settings) => {
-                if settings.limits.is_some() {
-                    self.worker.borrow_mut().limiter = limiter(candidate);
-                    self.set_tick_period(BEAT);
-                }
+                self.worker.borrow_mut().limiter = limiter(candidate);
+                self.set_tick_period(BEAT);
                 self.settings = Some(Rc::new(settings));
                 true
             }
@@ -51,12 +49,13 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        let Some(limits) = self.settings.as_ref().and_then(|settings| settings.limits.as_ref()) else { return };
-        if let Some(limiter) = &mut self.worker.borrow_mut().limiter {
-            let mut meters = self.meters.borrow_mut();
-            for (hub, transport, connections) in limiter.tick(limits.long_polling_idle, now().seconds(), store()) {
-                meters.set(&metrics::connections_active(&hub, transport), connections);
-            }
+        let Some(settings) = &self.settings else { return };
+        let mut worker = self.worker.borrow_mut();
+        let mut meters = self.meters.borrow_mut();
+        meters.add(&worker.traffic.take());
+        if let Some(limiter) = &mut worker.limiter {
+            let connections = limiter.tick(settings.limits.long_polling_idle, now().seconds(), store());
+            meters.set_all(&metrics::gauges(&connections));
         }
     }
 

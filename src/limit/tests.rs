@@ -13,7 +13,7 @@ const IDLE: Duration = Duration::from_secs(15);
 fn limits(json: &str) -> Limits {
     let json = format!(r#"{{"limits": {json}}}"#);
     let surroundings = Surroundings { env: &|_| None, process_secret: &|| [0; 32] };
-    Settings::parse(json.as_bytes(), &surroundings).unwrap().limits.unwrap()
+    Settings::parse(json.as_bytes(), &surroundings).unwrap().limits
 }
 
 fn at(seconds: u64) -> Millis {

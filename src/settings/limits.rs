@@ -86,6 +86,34 @@ const IDLE_LIVES: Lives = Lives { least: ("1s", Duration::from_secs(1)), most: (
 const RETRY_LIVES: Lives = Lives { least: ("0s", Duration::ZERO), most: ("1day", Duration::from_secs(86_400)) };
 const RATE_LIVES: Lives = Lives { least: ("1ms", Duration::from_millis(1)), most: ("1h", Duration::from_secs(3_600)) };
 
+impl Limits {
+    /// No limit at all; connections are counted all the same.
+    pub(super) fn none() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            client: ClientSettings {
+                key: ClientKeySource::SourceAddress,
+                ipv4_prefix: 32,
+                ipv6_prefix: 64,
+                exempt: Vec::new(),
+            },
+            per_client: None,
+            per_hub: None,
+            total: None,
+            negotiate_rate: None,
+            connect_rate: None,
+            rejection: Rejection {
+                status: 429,
+                retry_after: Duration::from_secs(5),
+                negotiate: NegotiateRejection::Status,
+                allow_origins: Vec::new(),
+            },
+            long_polling_idle: Duration::from_secs(15),
+            on_error: OnError::Allow,
+        }
+    }
+}
+
 pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
     let raw::Limits { mode, client, connections, negotiate_rate, connect_rate, reject, long_polling_idle, on_error } =
         raw;

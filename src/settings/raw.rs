@@ -4,7 +4,6 @@
 //! What a value means, and which values go together, is decided in [`super`].
 
 mod limits;
-mod unbuilt;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use serde::de::{self, Deserializer, Visitor};
 
 pub(super) use limits::{ClientKey, LimitClient, LimitConnections, Limits, Rate, Reject};
 pub use limits::{Mode, NegotiateRejection, OnError};
-use unbuilt::Metrics;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,7 +20,7 @@ pub(super) struct Raw {
     pub(super) hubs: Vec<Hub>,
     pub(super) affinity: Affinity,
     pub(super) limits: Option<Limits>,
-    pub(super) metrics: Option<Metrics>,
+    pub(super) metrics: Metrics,
     pub(super) explain: bool,
 }
 
@@ -220,6 +218,31 @@ pub enum PinEncoding {
     Base64,
     /// As it is, for the `override_host` load balancing policy.
     Plain,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) detail: Detail,
+    pub(super) per_upstream: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { detail: Detail::Frames, per_upstream: false }
+    }
+}
+
+/// How closely WebSockets are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// No frame is touched.
+    Connections,
+    /// Frame headers: messages, bytes, close codes.
+    Frames,
+    /// SignalR messages by type.
+    Messages,
 }
 
 /// A length of time, written as text: `90s`, `24h`, `1h 30m`.

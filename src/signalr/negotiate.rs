@@ -6,8 +6,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Longest answer that is rewritten. ASP.NET Core's has some 300 bytes; a redirect's access token may have a few KiB.
-pub const MAX_ANSWER: usize = 64 * 1_024;
+/// Longest answer that is read. ASP.NET Core's has some 300 bytes; a redirect's access token may have a few KiB.
+///
+/// The answer is held in Envoy's buffer until it is whole, and when that overflows Envoy resets the stream: so this is half
+/// of the smallest buffer in common use, the 32 KiB that Envoy's guide for edge proxies advises.
+pub const MAX_ANSWER: usize = 16 * 1_024;
 /// Longest id that gets a route; with it the request line stays well below the 8 KiB that servers accept.
 const MAX_ID: usize = 256;
 

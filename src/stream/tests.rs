@@ -1,6 +1,7 @@
 //! Tier 2: whole lives of connections through the core, with several gateways and a clock of the test's own.
 
 use super::*;
+use crate::metrics::Kind;
 use crate::settings::Surroundings;
 use crate::store::memory::MemoryStore;
 use std::time::Duration;
@@ -27,14 +28,17 @@ struct Done {
     request: Vec<String>,
     response: Vec<String>,
     body: Option<String>,
+    /// Of routes and negotiates.
     counts: Vec<String>,
+    /// Of connections.
+    lifecycle: Vec<String>,
 }
 
 impl Gateway {
     fn new(json: &str, secret: u8) -> Self {
         let surroundings = Surroundings { env: &|_| None, process_secret: &|| [secret; 32] };
         let settings = Rc::new(Settings::parse(json.as_bytes(), &surroundings).unwrap());
-        let limiter = settings.limits.as_ref().map(|_| Limiter::new(limit::InstanceId::MIN, [secret; 32]));
+        let limiter = Some(Limiter::new(limit::InstanceId::MIN, [secret; 32]));
         let worker = Rc::new(RefCell::new(Worker { limiter, ..Worker::default() }));
         Self { settings, worker, store: MemoryStore::default(), seconds: 1_000_000, nonces: 0 }
     }
@@ -59,19 +63,26 @@ impl Gateway {
         let mut body = None;
         for (index, chunk) in chunks.iter().enumerate() {
             buffered.push_str(chunk);
-            if stream.on_response_chunk(buffered.len(), index + 1 == chunks.len(), store) == Chunk::Complete {
-                body = stream.on_negotiate_answer(buffered.as_bytes(), &mut moment);
+            match stream.on_response_chunk(buffered.len(), index + 1 == chunks.len(), store) {
+                Chunk::Complete => body = stream.on_negotiate_answer(buffered.as_bytes(), &mut moment),
+                Chunk::Tell(length) => stream.on_error_text(&buffered.as_bytes()[..length]),
+                Chunk::Pass | Chunk::Hold | Chunk::Meter => {}
             }
         }
-        stream.finish(now, store);
-        stream.finish(now, store);
-        let counts = stream.take_counts().iter().map(Count::stat).collect();
+        stream.finish(&Ending::default(), now, store);
+        stream.finish(&Ending::default(), now, store);
+        let (counts, lifecycle) = stream
+            .take_counts()
+            .iter()
+            .map(Count::stat)
+            .partition(|name| name.ends_with("affinity_total") || name.ends_with("negotiations_total"));
         let text = |ops: Vec<HeaderOp>| ops.into_iter().map(describe).collect();
         Done {
             request: text(asked),
             response: text(answered),
             body: body.map(|body| String::from_utf8(body).unwrap()),
             counts,
+            lifecycle,
         }
     }
 
@@ -296,7 +307,8 @@ fn answers_that_cannot_be_sealed_pass_and_are_told() {
         ("unrecognised", ":status 200\ncontent-type text/html", &[NEGOTIATED]),
         ("encoded", ":status 200\ncontent-type application/json\ncontent-encoding gzip", &[NEGOTIATED]),
         ("too_large", json, &[&large]),
-        ("too_large", ":status 200\ncontent-type application/json\ncontent-length 65537", &[NEGOTIATED]),
+        ("too_large", ":status 200\ncontent-type application/json\ncontent-length 16385", &[NEGOTIATED]),
+        ("unrecognised", ":status 200\ncontent-type application/json\ncontent-length 0", &[]),
         ("failed", ":status 401\ncontent-type application/json", &[NEGOTIATED]),
         ("incomplete", json, &[]),
     ] {
@@ -315,6 +327,66 @@ fn version_0_ids_can_be_left_alone() {
         assert_eq!(done.body.is_some(), sealed, "{done:?}");
         assert_eq!(done.response.contains(&"-content-length".to_owned()), sealed, "{done:?}");
     }
+}
+
+#[test]
+fn a_connection_is_counted_once_and_failures_by_their_name() {
+    let mut gateway = Gateway::new("", 1);
+    let id = issued(&gateway.negotiate(POD_1));
+    gateway.seconds += 2;
+    let first = gateway.poll(&id, "", POD_1, 200);
+    let opened = "signalr_hub=.=/chat;.;signalr_transport=.=long_polling;.;signalr_gateway_connections_total";
+    let waited = "signalr_hub=.=/chat;.;signalr_gateway_negotiate_to_connect_milliseconds";
+    assert_eq!(first.lifecycle, [opened, waited]);
+    assert!(gateway.poll(&id, "", POD_1, 200).lifecycle.is_empty(), "the next poll is no new connection");
+    let request = format!("POST /chat?id={id}");
+    for (upstream, body, kind) in [
+        (POD_1, "No Connection with that ID", "late_request"),
+        (POD_2, "No Connection with that ID", "unknown_connection"),
+        (POD_1, "", "not_a_hub"),
+    ] {
+        let done = gateway.exchange(&request, Some(upstream), ":status 404", &[body]);
+        assert_eq!(done.lifecycle, [format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total")]);
+    }
+}
+
+#[test]
+fn a_websockets_life_is_told_from_handshake_to_goodbye() {
+    let gateway = Gateway::new("", 1);
+    let store = &gateway.store;
+    let at = |milliseconds: u64| Millis::since_epoch(Duration::from_millis(1_000_000_000 + milliseconds));
+    let mut stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+    let mut nonce = || Some([1; NONCE_LEN]);
+    let request = head("GET /chat\nupgrade websocket\nsec-websocket-key x");
+    let mut moment = Moment { now: at(0), nonce: &mut nonce, store };
+    let _ = stream.on_request(&request, &Peer::new(b""), &mut moment);
+    moment.now = at(15);
+    let _ = stream.on_response(&head(":status 101"), Some(POD_1.as_bytes()), &mut moment);
+    assert!(stream.meters());
+    stream.pass(Direction::Received, b"\x81\x82\0\0\0\0hi");
+    stream.pass(Direction::Sent, b"\x81\x03hey\x88\x02\x03\xe8");
+    stream.finish(&Ending::default(), at(90_015), store);
+    let told: Vec<_> = stream
+        .take_counts()
+        .iter()
+        .map(|count| (count.stat().replace("signalr_hub=.=other;.;", ""), count.kind()))
+        .collect();
+    let traffic = |direction, unit| format!("signalr_direction=.={direction};.;websocket_{unit}_total");
+    let expected = [
+        ("signalr_transport=.=web_sockets;.;signalr_gateway_connections_total".to_owned(), Kind::Add(1)),
+        ("websocket_connections_total".to_owned(), Kind::Add(1)),
+        ("websocket_handshake_milliseconds".to_owned(), Kind::Observe(15)),
+        (
+            "signalr_closed_by=.=server;.;signalr_code=.=1000;.;websocket_connections_closed_total".to_owned(),
+            Kind::Add(1),
+        ),
+        ("websocket_connection_duration_milliseconds".to_owned(), Kind::Observe(90_000)),
+        (traffic("received", "messages"), Kind::Add(1)),
+        (traffic("received", "bytes"), Kind::Add(2)),
+        (traffic("sent", "messages"), Kind::Add(1)),
+        (traffic("sent", "bytes"), Kind::Add(3)),
+    ];
+    assert_eq!(told, expected);
 }
 
 /// pysignalr keeps its old id in the URL when it negotiates anew.

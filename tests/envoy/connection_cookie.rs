@@ -78,18 +78,18 @@ fn the_end_of_a_connection_clears_its_cookie() {
     let bound = format!("{}={}", bound_name("tok"), seal(Purpose::ConnectionCookie, "tok"));
     let other = format!("{}={}", bound_name("other"), seal(Purpose::ConnectionCookie, "other"));
     let pending = format!("signalr-affinity={}", seal(Purpose::PendingCookie, HUB));
-    let cleared = |name: &str| SetCookie {
-        name: name.to_owned(),
+    let bound_cleared = SetCookie {
+        name: bound_name("tok"),
         value: String::new(),
         attributes: "Path=/chat; Max-Age=0; SameSite=Lax; HttpOnly".to_owned(),
     };
-    let (bound_cleared, pending_cleared) = (cleared(&bound_name("tok")), cleared("signalr-affinity"));
     let all = format!("{pending}; {other}; {bound}");
     for (name, method, answer, cookies, expected) in [
         ("DELETE", "DELETE", "202", &all, vec![bound_cleared.clone()]),
         ("DELETE without the cookie", "DELETE", "202", &other, vec![]),
         ("unknown to the hub", "GET", "404", &all, vec![bound_cleared.clone()]),
-        ("unknown, pending only", "POST", "404", &pending, vec![pending_cleared]),
+        // A client's last send often comes after its DELETE, and by then the cookie may be the next connection's.
+        ("unknown, pending only", "POST", "404", &pending, vec![]),
         ("unknown, without cookies", "GET", "404", &String::new(), vec![]),
         ("another error", "GET", "500", &all, vec![]),
         ("a DELETE that failed", "DELETE", "400", &all, vec![]),

@@ -80,7 +80,7 @@ fn a_seal_made_for_something_else_never_steers() {
     let target = gateway.address(0);
     let by_gateway = |purpose, id: &str| sealed(purpose, id, target.clone(), Duration::ZERO, HOUR);
     let id = "tok";
-    let route = Route::new(target.clone(), envoy_signalr::clock::Millis::since_epoch(HOUR).seconds(), 1_000_000 * HOUR);
+    let route = Route::new(target.clone(), envoy_signalr::clock::Millis::since_epoch(HOUR), 1_000_000 * HOUR);
     let by = |key_id, secret: &[u8]| {
         KeyRing::new([(key_id, secret)]).seal(Purpose::ConnectionToken, b"tok", &route, [1; 24])
     };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use envoy_signalr::clock::{Millis, Seconds};
+use envoy_signalr::clock::Millis;
 use envoy_signalr::token::{Address, KeyRing, Purpose, Refusal, Route};
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
@@ -136,11 +136,11 @@ pub(crate) fn sealed(purpose: Purpose, id: &str, address: Address, age: Duration
 
 /// Where a sealed route leads, by the gateway's key.
 pub(crate) fn opened(purpose: Purpose, id: &str, sealed: &str) -> Result<Route, Refusal> {
-    ring().open(purpose, id.as_bytes(), sealed.as_bytes(), ago(Duration::ZERO))
+    ring().open(purpose, id.as_bytes(), sealed.as_bytes(), ago(Duration::ZERO).seconds())
 }
 
-fn ago(age: Duration) -> Seconds {
-    Millis::since_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - age).seconds()
+fn ago(age: Duration) -> Millis {
+    Millis::since_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - age)
 }
 
 /// The HTTP connection manager in a bootstrap.

@@ -17,7 +17,7 @@ const V1: &str = r#"{"negotiateVersion":1,"connectionId":"pub","connectionToken"
 const V0: &str =
     r#"{"connectionId":"tok","availableTransports":[{"transport":"LongPolling","transferFormats":["Text"]}]}"#;
 const ODD: &str = "\t{ \"x\" : [1, 2.50, {\"connectionToken\":\"no\"}] ,\r\n\"availableTransports\":[],\"connectionToken\": \"\\u0074ok\" , \"y\":\"\\/\u{e9}\", \"connectionId\":\"pub\" }\n";
-const MOST: usize = 64 * 1_024;
+const MOST: usize = 16 * 1_024;
 
 /// How the content of an answer is sent.
 #[derive(Clone, Copy, Debug)]
@@ -227,4 +227,21 @@ fn ids_are_left_alone_where_the_operator_says_so() {
         let unsealed = gateway.count("signalr_gateway_negotiations_total", &[("signalr_result", "unsealed")]);
         assert_eq!(unsealed, 3 - u32::from(v1_sealed) - 2 * u32::from(v0_sealed), "{name}");
     }
+}
+
+/// What is held back until it is whole must fit into Envoy's buffer, also the small one of edge proxies.
+#[test]
+fn an_answer_longer_than_envoys_buffer_arrives() {
+    let patch: testbed::envoy::Patch = Box::new(|bootstrap: &mut Value| {
+        bootstrap["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = json!(32_768);
+        bootstrap["static_resources"]["clusters"][0]["per_connection_buffer_limit_bytes"] = json!(32_768);
+    });
+    let cases = || {
+        vec![case("length", Length, long(40_000), Same("too_large")), case("empty", Length, "", Same("unrecognised"))]
+    };
+    let (_, options) = every_version(&json!({})).last().unwrap();
+    let gateway = Gateway::with([pod(cases())], testbed::envoy::EnvoyOptions { patch: Some(patch), ..options });
+    let answer = gateway.ask(&Request::post("/length/negotiate?negotiateVersion=1"));
+    assert_eq!(answer.body.len(), 40_000);
+    assert_eq!(gateway.ask(&Request::post("/empty/negotiate?negotiateVersion=1")).status(), 200);
 }
