@@ -4,9 +4,9 @@
 //! panic on statuses that Envoy gives only in a wrong phase or for text that is not UTF-8, so only the `*_bytes` calls
 //! are used and each in its own phase; `clippy.toml` bans the others.
 
+mod abi;
 mod exchange;
 mod meters;
-mod reply;
 mod root;
 mod shared;
 

@@ -11,6 +11,7 @@ use crate::affinity::{Outcome, Source};
 use crate::frame::{Close, Direction};
 use crate::lifecycle::{ClosedBy, code_label};
 use crate::limit::Limit;
+use crate::messages;
 use crate::settings::{Hubs, Mode, Settings};
 use crate::signalr::Transport;
 use crate::store::{HubNames, Store};
@@ -110,6 +111,17 @@ pub enum Count {
         /// How much.
         amount: u64,
     },
+    /// `signalr_gateway_messages_total`.
+    Message {
+        /// The hub.
+        hub: HubLabel,
+        /// Which way.
+        direction: Direction,
+        /// Of which type.
+        message: MessageType,
+        /// How many.
+        amount: u64,
+    },
     /// `websocket_errors_total`.
     WebSocketError {
         /// The hub.
@@ -128,6 +140,35 @@ pub enum TrafficUnit {
     Messages,
     /// Payload of data frames, as it is on the wire.
     Bytes,
+}
+
+/// A type of SignalR message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageType {
+    /// One that was read.
+    Read(messages::Kind),
+    /// In a compressed WebSocket message: nobody knows which, or how many.
+    Compressed,
+}
+
+impl MessageType {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Compressed => "compressed",
+            Self::Read(kind) => match kind {
+                messages::Kind::Invocation => "invocation",
+                messages::Kind::StreamItem => "stream_item",
+                messages::Kind::Completion => "completion",
+                messages::Kind::StreamInvocation => "stream_invocation",
+                messages::Kind::CancelInvocation => "cancel_invocation",
+                messages::Kind::Ping => "ping",
+                messages::Kind::Close => "close",
+                messages::Kind::Ack => "ack",
+                messages::Kind::Sequence => "sequence",
+                messages::Kind::Other => "other",
+            },
+        }
+    }
 }
 
 /// How a negotiate was answered.
@@ -173,7 +214,7 @@ impl Count {
             Self::NegotiateToConnect { milliseconds, .. }
             | Self::WebSocketDuration { milliseconds, .. }
             | Self::WebSocketHandshake { milliseconds, .. } => Kind::Observe(*milliseconds),
-            Self::WebSocketTraffic { amount, .. } => Kind::Add(*amount),
+            Self::WebSocketTraffic { amount, .. } | Self::Message { amount, .. } => Kind::Add(*amount),
             Self::Affinity { .. }
             | Self::Negotiation { .. }
             | Self::Rejected { .. }
@@ -184,6 +225,11 @@ impl Count {
             | Self::WebSocketError { .. }
             | Self::InternalError(_) => Kind::Add(1),
         }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.kind() == Kind::Add(0)
     }
 
     /// The metric's name in Envoy, labels included.
@@ -227,12 +273,12 @@ impl Count {
                     TrafficUnit::Messages => "websocket_messages_total",
                     TrafficUnit::Bytes => "websocket_bytes_total",
                 };
-                let direction = match direction {
-                    Direction::Received => "received",
-                    Direction::Sent => "sent",
-                };
-                stat(name, &[("hub", &hub.0), ("direction", direction)])
+                stat(name, &[("hub", &hub.0), ("direction", direction_label(*direction))])
             }
+            Self::Message { hub, direction, message, .. } => stat(
+                "signalr_gateway_messages_total",
+                &[("hub", &hub.0), ("direction", direction_label(*direction)), ("type", message.label())],
+            ),
             Self::WebSocketError { hub, kind } => stat("websocket_errors_total", &[("hub", &hub.0), ("kind", kind)]),
             Self::InternalError(kind) => stat("signalr_gateway_internal_errors_total", &[("kind", kind.label())]),
         }
@@ -250,6 +296,14 @@ pub fn gauges(connections: &[(HubLabel, Transport, u64)]) -> BTreeMap<String, u6
         }
     }
     gauges
+}
+
+/// As the server sees it.
+fn direction_label(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Received => "received",
+        Direction::Sent => "sent",
+    }
 }
 
 fn stat(metric: &str, labels: &[(&str, &str)]) -> String {

@@ -21,7 +21,7 @@ use crate::settings::{Limits, Mode, Settings};
 use crate::signalr::{self, Answer, Exchange, MAX_ANSWER, Step, Transport};
 use crate::socket::{Socket, Traffic};
 use crate::store::{HubNames, Store};
-use crate::token::{Address, NONCE_LEN, Purpose, Route};
+use crate::token::{self, Address, NONCE_LEN, Purpose, Route};
 
 /// What the host lends for one callback: the time, randomness, and what the worker threads share.
 pub struct Moment<'a> {
@@ -76,6 +76,7 @@ pub struct Stream {
     held: Option<Held>,
     socket: Option<Box<Socket>>,
     counts: Vec<Count>,
+    log: Vec<(&'static str, String)>,
 }
 
 /// A connection that this exchange holds, and how it lets go.
@@ -124,7 +125,7 @@ struct Negotiated {
 impl Stream {
     /// The state before any callback.
     pub fn new(settings: Rc<Settings>, worker: Rc<RefCell<Worker>>) -> Self {
-        Self { settings, worker, state: State::Idle, held: None, socket: None, counts: Vec::new() }
+        Self { settings, worker, state: State::Idle, held: None, socket: None, counts: Vec::new(), log: Vec::new() }
     }
 
     /// Whether the request's whole head is worth reading. Asked of every request, SignalR's or not.
@@ -139,6 +140,8 @@ impl Stream {
         let Some(exchange) = signalr::classify(head, &self.settings) else { return RequestPlan::Forward(Vec::new()) };
         let decision = affinity::decide(&self.settings, &exchange, head, moment.now.seconds());
         self.count_told(&exchange, &decision, moment.store);
+        self.log.push(("signalr_step", exchange.step.label().to_owned()));
+        self.log.extend(decision.id.as_deref().map(|id| ("signalr_connection", token::fingerprint_of_id(id))));
         let settings = self.settings.clone();
         let is_exempt = peer.is_exempt(&settings.limits.client);
         let limits = settings.limits_for(is_exempt);
@@ -189,10 +192,11 @@ impl Stream {
         let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
         self.follow_connection(&exchange, &decision, client.map(|client| (client, is_exempt)), status, moment);
         self.tell_failure(&exchange, &decision, upstream.as_ref(), status, moment.store);
+        let affinity = explain::affinity(&decision, upstream.as_ref());
         if self.settings.explain {
-            let reached = upstream.as_ref();
-            ops.push(explain::header(&exchange, &decision, reached));
+            ops.push(explain::header(&exchange, &affinity));
         }
+        self.log.push(("signalr_affinity", affinity));
         let content_type = head.get("content-type").unwrap_or_default();
         let negotiated = status == 200 && content_type.to_ascii_lowercase().starts_with(b"application/json");
         if let Step::Negotiate(version) = exchange.step {
@@ -287,6 +291,7 @@ impl Stream {
     /// The exchange is over. Safe to call more than once.
     pub fn finish(&mut self, ending: &Ending, now: Millis, store: &dyn Store) {
         if let Some(socket) = self.socket.take() {
+            self.log.extend(socket.log_fields(ending));
             self.counts.extend(socket.finish(ending, now));
             self.counts.extend(self.worker.borrow().traffic.take());
         }
@@ -302,6 +307,11 @@ impl Stream {
     /// What was counted since the last call.
     pub fn take_counts(&mut self) -> Vec<Count> {
         std::mem::take(&mut self.counts)
+    }
+
+    /// What the access log is to show, since the last call: names and values. Never an id, only its fingerprint.
+    pub fn take_log_fields(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.log)
     }
 
     /// Asks the limits. `Some` is the limit that the request is rejected for.
@@ -345,6 +355,7 @@ impl Stream {
                 Limit::Ledger
             }
         };
+        self.log.push(("signalr_limit", limit.label().to_owned()));
         self.counts.push(Count::Rejected { hub, limit, mode: limits.mode });
         (limits.mode == Mode::Enforce).then_some(limit)
     }
@@ -431,7 +442,7 @@ impl Stream {
         for (source, outcome) in &decision.told {
             // Other applications have ids in their queries too, also with dots: only a known hub's are told.
             let ours = match outcome {
-                Outcome::Absent | Outcome::Refused(crate::token::Refusal::Forged) => hub.is_known(),
+                Outcome::Absent | Outcome::Refused(token::Refusal::Forged) => hub.is_known(),
                 _ => true,
             };
             if ours {

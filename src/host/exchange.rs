@@ -9,7 +9,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use super::meters::Meters;
-use super::{apply, at_this_moment, head, now, reply, store};
+use super::{abi, apply, at_this_moment, head, now, store};
 use crate::frame::Direction;
 use crate::http::HeaderOp;
 use crate::lifecycle::Ending;
@@ -34,7 +34,11 @@ impl HttpExchange {
         self.settings.pin.header.clone()
     }
 
+    /// Hands over what was counted, and what the access log is to show.
     fn flush(&mut self) {
+        for (name, value) in self.stream.take_log_fields() {
+            abi::set_log_field(name, &value);
+        }
         self.meters.borrow_mut().add(&self.stream.take_counts());
     }
 }
@@ -68,7 +72,7 @@ impl HttpContext for HttpExchange {
             match plan {
                 RequestPlan::Forward(ops) => apply(map, ops, &mut self.meters.borrow_mut()),
                 RequestPlan::Reject(rejection) => {
-                    reply::send(&rejection);
+                    abi::send_response(&rejection);
                     return Action::Pause;
                 }
             }

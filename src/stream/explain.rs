@@ -1,4 +1,4 @@
-//! `explain: true`: a response header that says what was decided and why, for whoever debugs a gateway.
+//! What was decided and why, in one line: for the access log, and with `explain: true` for a response header.
 //!
 //! Never an id, a token or a pod's address: the header goes to the client.
 
@@ -9,8 +9,8 @@ use crate::http::HeaderOp;
 use crate::signalr::Exchange;
 use crate::token::Address;
 
-/// `step=poll; affinity=connection_token:routed`.
-pub(super) fn header(exchange: &Exchange, decision: &Decision, upstream: Option<&Address>) -> HeaderOp {
+/// `connection_token:routed`: what each carrier was and what became of it, or `balanced`.
+pub(super) fn affinity(decision: &Decision, upstream: Option<&Address>) -> String {
     let steered = decision.pinned.as_ref().map(|pinned| {
         let outcome = match upstream {
             Some(upstream) if *upstream == pinned.address => Outcome::Routed.label(),
@@ -20,8 +20,12 @@ pub(super) fn header(exchange: &Exchange, decision: &Decision, upstream: Option<
         (pinned.source, outcome)
     });
     let told = decision.told.iter().map(|(source, outcome)| (*source, outcome.label())).chain(steered);
-    let affinity: Vec<_> = told.map(|(source, outcome)| format!("{}:{outcome}", source.label())).collect();
-    let affinity = if affinity.is_empty() { "balanced".to_owned() } else { affinity.join(",") };
+    let told: Vec<_> = told.map(|(source, outcome)| format!("{}:{outcome}", source.label())).collect();
+    if told.is_empty() { "balanced".to_owned() } else { told.join(",") }
+}
+
+/// `step=poll; affinity=connection_token:routed`.
+pub(super) fn header(exchange: &Exchange, affinity: &str) -> HeaderOp {
     let text = format!("step={}; affinity={affinity}", exchange.step.label());
     HeaderOp::Set(Cow::Borrowed("x-signalr-explain"), text.into_bytes())
 }

@@ -1,10 +1,10 @@
-//! An answer of the filter's own, with details for Envoy's access log.
+//! Two calls of the ABI (proxy-wasm 0.2.1) that the SDK offers in part.
 //!
-//! The SDK's `send_http_response` sends no details, so `%RESPONSE_CODE_DETAILS%` would be empty; this is the same call of
-//! the ABI (proxy-wasm 0.2.1, `proxy_send_local_response`) with them.
-#![allow(unsafe_code, reason = "the one call that the SDK does not offer in full")]
+//! Its `send_http_response` sends no details, so `%RESPONSE_CODE_DETAILS%` would be empty; its `set_property` panics when
+//! Envoy refuses, which would end every WebSocket of the worker thread for the sake of a log line.
+#![allow(unsafe_code, reason = "foreign functions")]
 
-use log::warn;
+use log::{debug, warn};
 
 use crate::limit::Rejection;
 
@@ -20,10 +20,21 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
+
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+}
+
+/// Leaves a value for the access log, as `%FILTER_STATE(wasm.NAME:PLAIN)%`.
+pub(super) fn set_log_field(name: &str, value: &str) {
+    // SAFETY: each pointer goes with the length of the string it came from, and Envoy copies before it returns.
+    let status = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    if status != 0 {
+        debug!("envoy refused the log field {name}: {status}");
+    }
 }
 
 /// Answers instead of the upstream. The caller must return `Action::Pause`.
-pub(super) fn send(rejection: &Rejection) {
+pub(super) fn send_response(rejection: &Rejection) {
     let (details, body) = (rejection.details.as_bytes(), rejection.body.as_bytes());
     let headers = serialise(&rejection.headers);
     // SAFETY: each pointer goes with the length of the slice it came from, and Envoy copies before it returns.
