@@ -1,0 +1,52 @@
+//! Parameters of a request target stand where they say, and a route behind the id steers and comes off again.
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use envoy_signalr::clock::Millis;
+use envoy_signalr::http::{self, Head};
+use envoy_signalr::settings::{Settings, Surroundings};
+use envoy_signalr::token::{Address, NONCE_LEN, Purpose, Route};
+use envoy_signalr::{affinity, signalr};
+use libfuzzer_sys::fuzz_target;
+
+static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
+    let surroundings = Surroundings { env: &|_| None, process_secret: &|| [7; 32] };
+    Settings::parse(b"{}", &surroundings).expect("every default")
+});
+
+fn now() -> Millis {
+    Millis::since_epoch(Duration::from_secs(1_800_000_000))
+}
+
+fn head(target: &[u8]) -> Head {
+    Head::new(vec![(":method".to_owned(), b"GET".to_vec()), (":path".to_owned(), target.to_vec())])
+}
+
+fuzz_target!(|target: &[u8]| {
+    assert!(target.starts_with(http::path(target)));
+    let mut after = http::path(target).len();
+    for param in http::params(target) {
+        assert!(param.range.start > after || param.range.is_empty());
+        assert_eq!(&target[param.range.clone()], param.raw);
+        after = param.range.end;
+    }
+    assert!(after <= target.len());
+
+    let Some(exchange) = signalr::classify(&head(target), &SETTINGS) else { return };
+    assert!(signalr::may_concern(target, &SETTINGS));
+    let Some(id) = exchange.id else { return };
+    let address = Address::new(b"10.0.0.1:8080").expect("an address");
+    let route = Route::new(address.clone(), now(), Duration::from_secs(60));
+    let sealed = SETTINGS.ring.seal(Purpose::ConnectionToken, &id.value, &route, [9; NONCE_LEN]).expect("a key");
+    let carried = [&target[..id.range.end], b".", sealed.as_bytes(), &target[id.range.end..]].concat();
+
+    let head = head(&carried);
+    let exchange = signalr::classify(&head, &SETTINGS).expect("still the same request");
+    let decision = affinity::decide(&SETTINGS, &exchange, &head, now().seconds());
+    assert_eq!(decision.pinned.map(|pinned| pinned.address), Some(address));
+    assert_eq!(decision.id, Some(id.value));
+    let strip = decision.strip.expect("a route to take off");
+    assert_eq!([&carried[..strip.start], &carried[strip.end..]].concat(), target);
+});
