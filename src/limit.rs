@@ -13,6 +13,7 @@ mod counts;
 mod rate;
 mod rejection;
 mod slots;
+mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::store::{Secret, Store};
 
 pub use client::{ClientKey, Peer};
 pub use rejection::{Limit, Rejection, reject};
+pub use upstreams::{Upstream, Upstreams};
 
 use counts::{Change, Counts, Full};
 use slots::{Entry, Slot};
@@ -57,6 +59,8 @@ pub struct Limiter {
     /// What the last tick told, so that the next one tells what has come to nothing.
     told: BTreeSet<(HubLabel, Transport)>,
     next_hold: u32,
+    /// Open WebSockets by pod.
+    pub upstreams: Upstreams,
 }
 
 /// A connection admitted here. Give it back with [`Limiter::end`].
@@ -150,7 +154,16 @@ impl Limiter {
     /// An instance with nothing held. `instance` is random, so that a VM that starts anew is a stranger to its past.
     pub fn new(instance: InstanceId, secret: Secret) -> Self {
         let (held, told) = (BTreeMap::new(), BTreeSet::new());
-        Self { instance, secret, held, unfinished: Vec::new(), owed: Vec::new(), told, next_hold: 1 }
+        Self {
+            instance,
+            secret,
+            held,
+            unfinished: Vec::new(),
+            owed: Vec::new(),
+            told,
+            next_hold: 1,
+            upstreams: Upstreams::default(),
+        }
     }
 
     /// The key of the client that sent a request.
@@ -283,6 +296,11 @@ impl Limiter {
         numbers.extend(self.told.difference(&named).map(|(hub, transport)| (hub.clone(), *transport, 0)));
         self.told = named;
         numbers
+    }
+
+    /// Publishes the open WebSockets by pod, and returns those of all worker threads. Call after [`Limiter::tick`].
+    pub fn publish_upstreams(&self, now: Seconds, store: &dyn Store) -> BTreeMap<Upstream, u64> {
+        self.upstreams.publish(self.instance, &Counts::load(store), now, store)
     }
 
     fn lease(&mut self, limits: &Limits, opening: &Opening<'_>) -> Lease {

@@ -10,12 +10,12 @@ use std::fmt::Write as _;
 use crate::affinity::{Outcome, Source};
 use crate::frame::{Close, Direction};
 use crate::lifecycle::{ClosedBy, code_label};
-use crate::limit::Limit;
+use crate::limit::{Limit, Upstream};
 use crate::messages;
 use crate::settings::{Hubs, Mode, Settings};
 use crate::signalr::Transport;
 use crate::store::{HubNames, Store};
-use crate::token::Refusal;
+use crate::token::{Address, Refusal};
 
 /// What a sample does to its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,15 +285,23 @@ impl Count {
     }
 }
 
-/// The gauges, by name with labels: `signalr_gateway_connections_active` and `websocket_connections_active`.
-pub fn gauges(connections: &[(HubLabel, Transport, u64)]) -> BTreeMap<String, u64> {
+/// The gauges, by name with labels: `signalr_gateway_connections_active` and `websocket_connections_active`, the latter by
+/// pod where `upstreams` has been asked for.
+pub fn gauges(
+    connections: &[(HubLabel, Transport, u64)],
+    upstreams: Option<&BTreeMap<Upstream, u64>>,
+) -> BTreeMap<String, u64> {
+    let websockets = "websocket_connections_active";
     let mut gauges = BTreeMap::new();
     for (hub, transport, count) in connections {
         let labels = [("hub", hub.as_str()), ("transport", transport.label())];
         gauges.insert(stat("signalr_gateway_connections_active", &labels), *count);
-        if *transport == Transport::WebSockets {
-            gauges.insert(stat("websocket_connections_active", &[("hub", hub.as_str())]), *count);
+        if *transport == Transport::WebSockets && upstreams.is_none() {
+            gauges.insert(stat(websockets, &[("hub", hub.as_str())]), *count);
         }
+    }
+    for (Upstream { hub, address }, count) in upstreams.into_iter().flatten() {
+        gauges.insert(stat(websockets, &[("hub", hub.as_str()), ("upstream", address.as_str())]), *count);
     }
     gauges
 }
@@ -413,13 +421,20 @@ impl HubLabel {
         &self.0
     }
 
-    fn other() -> Self {
+    /// The label of a pod: its address.
+    pub(crate) fn address(address: &Address) -> Self {
+        Self::clean(address.as_bytes())
+    }
+
+    /// Whatever is not told apart.
+    pub(crate) fn other() -> Self {
         Self("other".to_owned())
     }
 
     fn clean(text: &[u8]) -> Self {
-        let plain =
-            |byte: &u8| if byte.is_ascii_alphanumeric() || b"/_.*-~".contains(byte) { char::from(*byte) } else { '_' };
+        let plain = |byte: &u8| {
+            if byte.is_ascii_alphanumeric() || b"/_.*-~:[]".contains(byte) { char::from(*byte) } else { '_' }
+        };
         Self(text.iter().take(Self::MOST).map(plain).collect())
     }
 }

@@ -41,6 +41,8 @@ pub struct Settings {
     unlimited: Limits,
     /// How closely WebSockets are looked at.
     pub detail: Detail,
+    /// Whether open WebSockets are counted by pod.
+    pub per_upstream: bool,
     /// Whether answers say what was decided and why.
     pub explain: bool,
 }
@@ -104,7 +106,6 @@ impl Settings {
     /// [`SettingsError`], whose display is one line naming the field, what is wrong and what is allowed. Operator's fault.
     pub fn parse(json: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, SettingsError> {
         let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { read(json)? };
-        refuse_unbuilt(&raw)?;
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin } = raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
@@ -122,6 +123,7 @@ impl Settings {
             limits: raw.limits.map_or_else(|| Ok(Limits::none()), limits::check)?,
             unlimited: Limits::none(),
             detail: raw.metrics.detail,
+            per_upstream: raw.metrics.per_upstream,
             explain: raw.explain,
         })
     }
@@ -169,14 +171,6 @@ fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), Setti
         }
         _ => Ok(()),
     }
-}
-
-/// Parts of the schema that this version reads but does not act on: silence would be worse than a refusal.
-fn refuse_unbuilt(raw: &raw::Raw) -> Result<(), SettingsError> {
-    if raw.metrics.per_upstream {
-        return Err(SettingsError::at("metrics.per_upstream", Problem::NotSupportedYet));
-    }
-    Ok(())
 }
 
 fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<KeyRing, SettingsError> {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use crate::clock::Millis;
 use crate::frame::{Close, Direction, Event, Meter};
 use crate::lifecycle::{ClosedBy, Ending, code_label};
+use crate::limit::Upstream;
 use crate::messages::{self, Handshake, Kind, Protocol};
 use crate::metrics::{Count, HubLabel, MessageType, TrafficUnit};
 use crate::settings::Detail;
@@ -100,6 +101,8 @@ impl Observed {
 #[derive(Debug)]
 pub struct Socket {
     hub: HubLabel,
+    /// The pod it is counted for, where pods are counted.
+    pub upstream: Option<Upstream>,
     asked: Millis,
     opened: Option<Millis>,
     traffic: Rc<HubTraffic>,
@@ -124,6 +127,7 @@ impl Socket {
         let protocol = Protocol::default();
         Self {
             hub,
+            upstream: None,
             asked,
             opened: None,
             traffic,
@@ -134,6 +138,11 @@ impl Socket {
             sent: (0, 0),
             close: None,
         }
+    }
+
+    /// Its hub.
+    pub fn hub(&self) -> &HubLabel {
+        &self.hub
     }
 
     /// Whether it wants to see what goes by.

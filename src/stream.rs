@@ -190,7 +190,14 @@ impl Stream {
         self.count_steered(&exchange, &decision, upstream.as_ref(), moment.store);
         let mut ops: Vec<_> = supplied_key.then(route::drop_websocket_accept).into_iter().collect();
         let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        self.follow_connection(&exchange, &decision, client.map(|client| (client, is_exempt)), status, moment);
+        self.follow_connection(
+            &exchange,
+            &decision,
+            client.map(|client| (client, is_exempt)),
+            upstream.as_ref(),
+            status,
+            moment,
+        );
         self.tell_failure(&exchange, &decision, upstream.as_ref(), status, moment.store);
         let affinity = explain::affinity(&decision, upstream.as_ref());
         if self.settings.explain {
@@ -291,9 +298,13 @@ impl Stream {
     /// The exchange is over. Safe to call more than once.
     pub fn finish(&mut self, ending: &Ending, now: Millis, store: &dyn Store) {
         if let Some(socket) = self.socket.take() {
+            let mut worker = self.worker.borrow_mut();
+            if let (Some(upstream), Some(limiter)) = (&socket.upstream, &mut worker.limiter) {
+                limiter.upstreams.closed(upstream);
+            }
             self.log.extend(socket.log_fields(ending));
             self.counts.extend(socket.finish(ending, now));
-            self.counts.extend(self.worker.borrow().traffic.take());
+            self.counts.extend(worker.traffic.take());
         }
         self.on_error_text(b"");
         if let (Some(held), Some(limiter)) = (self.held.take(), &mut self.worker.borrow_mut().limiter) {
@@ -366,6 +377,7 @@ impl Stream {
         exchange: &Exchange,
         decision: &Decision,
         client: Option<(limit::ClientKey, bool)>,
+        upstream: Option<&Address>,
         status: u16,
         moment: &mut Moment<'_>,
     ) {
@@ -381,6 +393,11 @@ impl Stream {
         if let Some(socket) = &mut self.socket {
             self.counts.extend(socket.on_answer(status, moment.now));
             self.socket = self.socket.take().filter(|_| status == 101);
+            if let (Some(socket), true, Some(address)) = (&mut self.socket, self.settings.per_upstream, upstream)
+                && let Some(limiter) = &mut self.worker.borrow_mut().limiter
+            {
+                socket.upstream = Some(limiter.upstreams.opened(socket.hub(), address));
+            }
         }
         // Not 404: another pod answers so about a session that goes on.
         let deleted = exchange.step == Step::Delete && (200..300).contains(&status);

@@ -54,8 +54,10 @@ impl RootContext for Root {
         let mut meters = self.meters.borrow_mut();
         meters.add(&worker.traffic.take());
         if let Some(limiter) = &mut worker.limiter {
-            let connections = limiter.tick(settings.limits.long_polling_idle, now().seconds(), store());
-            meters.set_all(&metrics::gauges(&connections));
+            let now = now().seconds();
+            let connections = limiter.tick(settings.limits.long_polling_idle, now, store());
+            let upstreams = settings.per_upstream.then(|| limiter.publish_upstreams(now, store()));
+            meters.set_all(&metrics::gauges(&connections, upstreams.as_ref()));
         }
     }
 

@@ -20,8 +20,6 @@ pub enum Problem {
         /// Line and column, for a text that a person wrote.
         at: Option<(usize, usize)>,
     },
-    /// Part of the schema, but this version does not act on it.
-    NotSupportedYet,
     /// Must not be empty.
     Empty,
     /// Stands twice.
@@ -107,7 +105,6 @@ impl fmt::Display for Problem {
         match self {
             Self::Malformed { what, at: None } => f.write_str(what),
             Self::Malformed { what, at: Some((line, column)) } => write!(f, "{what} (line {line}, column {column})"),
-            Self::NotSupportedYet => f.write_str("not supported yet by this version; leave it out"),
             Self::Empty => f.write_str("must not be empty"),
             Self::Duplicate(what) => write!(f, "`{what}` stands twice; each may stand once"),
             Self::EnvNotSet(name) => write!(
