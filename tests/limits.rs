@@ -1,0 +1,22 @@
+//! Tiers 5 and 6: limits over four worker threads of a real Envoy, with real hubs, clients and faults.
+//!
+//! What the core decides is proven in `src/limit/tests.rs`; here it is that Envoy tells it of every beginning and every end.
+
+#[path = "limits/clients.rs"]
+mod clients;
+#[path = "limits/counting.rs"]
+mod counting;
+#[path = "limits/ends.rs"]
+mod ends;
+#[path = "limits/faults.rs"]
+mod faults;
+#[path = "limits/gateway.rs"]
+mod gateway;
+#[path = "limits/keys.rs"]
+mod keys;
+#[path = "limits/patient.rs"]
+mod patient;
+#[path = "limits/refusals.rs"]
+mod refusals;
+#[path = "limits/wire.rs"]
+mod wire;

@@ -1,0 +1,94 @@
+//! What Microsoft's client tells its application when a limit refuses it.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use testbed::envoy::EnvoyOptions;
+use testbed::hub::{Hub, HubOptions};
+use testbed::process::run;
+use testbed::{tools, workspace};
+
+use crate::gateway::{Gateway, addresses, settings};
+use crate::wire::Socket;
+
+#[derive(Debug, Deserialize)]
+struct Refused {
+    error: Option<String>,
+}
+
+/// Where the client runs.
+#[derive(Clone, Copy, Debug)]
+enum Place<'a> {
+    Node,
+    /// In Chromium, in a page of this URL.
+    Page(&'a str),
+}
+
+fn connect(place: Place<'_>, gateway: &Gateway, transport: &str, skip_negotiation: bool) -> String {
+    let url = format!("{}/chat", gateway.envoy.url());
+    let mut options = json!({ "url": url, "transport": transport, "skipNegotiation": skip_negotiation });
+    if let Place::Page(page) = place {
+        let chromium = tools::chromium().unwrap();
+        let environment = chromium.environment.iter().map(|(name, value)| (*name, value.to_string_lossy()));
+        options["program"] = chromium.program.to_string_lossy().into();
+        options["environment"] = json!(environment.collect::<BTreeMap<_, _>>());
+        options["page"] = page.into();
+    }
+    let mut command = Command::new("node");
+    command.arg(workspace().join("tests/limits/refused.mjs")).arg(options.to_string());
+    command.env("NODE_PATH", tools::node_clients().unwrap().join("node_modules")).env("NODE_NO_WARNINGS", "1");
+    let report = run("refused", command, Duration::from_secs(120)).unwrap();
+    let refused: Refused = serde_json::from_slice(&report).unwrap();
+    refused.error.unwrap_or_else(|| panic!("{place:?} {transport}: connected"))
+}
+
+#[test]
+fn clients_tell_their_users_that_a_limit_was_reached() {
+    // A page of the hub's own is on another site than the gateway, which is addressed by IP.
+    let hub = Hub::start(&HubOptions::default()).unwrap();
+    let page = format!("{}/healthz", hub.url_by_name());
+    let origin = hub.url_by_name();
+    let hub = [Hub::start(&HubOptions { cors_origins: vec![origin.clone()], ..HubOptions::default() }).unwrap()];
+    let gateway = |reject: Value| {
+        let limits = json!({ "connections": { "per_client": 1 }, "reject": reject });
+        let filter = settings(&limits);
+        let gateway = Gateway::start(EnvoyOptions { filter, hosts: addresses(&hub), ..EnvoyOptions::default() });
+        let client = gateway.client();
+        let open = client.socket(&client.negotiate().unwrap()).unwrap();
+        (gateway, open)
+    };
+    let reason = "Connection limit reached: this client has too many connections open.";
+    let allowed = json!([origin]);
+    let (by_status, mut one) = gateway(json!({ "allow_origins": allowed }));
+    let (by_error, mut two) = gateway(json!({ "allow_origins": allowed, "negotiate": "error" }));
+    let (unreadable, mut three) = gateway(json!({}));
+    let (node, browser) = (Place::Node, Place::Page(&page));
+    let status_too = format!("{reason}: Status code '429'");
+    for (name, place, gateway, skip, expected) in [
+        ("negotiate by status", node, &by_status, false, status_too.as_str()),
+        ("negotiate by error", node, &by_error, false, reason),
+        ("negotiate by status", browser, &by_status, false, &status_too),
+        ("negotiate by error", browser, &by_error, false, reason),
+        // A browser tells no page why a WebSocket failed, and Node's WebSocket tells the client nothing, either.
+        ("skipped", node, &by_status, true, "WebSocket failed to connect."),
+        ("skipped", browser, &by_status, true, "WebSocket failed to connect."),
+        // Nor can a page read an answer whose origin is not its own.
+        ("not allowed", browser, &unreadable, false, "Failed to fetch"),
+    ] {
+        // Before the hub takes them for gone.
+        assert!([&mut one, &mut two, &mut three].into_iter().all(Socket::echoes));
+        let error = connect(place, gateway, "WebSockets", skip);
+        println!("{name}, {place:?}: {error}");
+        assert!(error.contains(expected), "{name}, {place:?}: {error}");
+        let names_the_limit = error.contains("Connection limit reached");
+        assert_eq!(names_the_limit, !skip && name != "not allowed", "{name}, {place:?}: {error}");
+    }
+    for transport in ["ServerSentEvents", "LongPolling"] {
+        assert!(one.echoes());
+        let error = connect(node, &by_status, transport, false);
+        assert!(error.contains(reason), "{transport}: {error}");
+    }
+}

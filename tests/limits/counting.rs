@@ -1,0 +1,309 @@
+//! What is counted, while many do many things at once.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::envoy::EnvoyOptions;
+use testbed::process::wait_until;
+use testbed::tools::EnvoyVersion;
+
+use crate::gateway::{A_WHILE, BUSY, Gateway, SOON, settings};
+use crate::patient;
+use crate::wire::{Answer, Client, Connection, Socket, Transport};
+
+/// How long clients come and go; `LIMITS_SECONDS` sets another number of seconds.
+const COMINGS_AND_GOINGS: Duration = Duration::from_secs(25);
+
+/// All at the same moment.
+fn at_once<T: Send>(number: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let ready = Barrier::new(number);
+    let run = |n| {
+        ready.wait();
+        act(n)
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..number).map(|n| scope.spawn(move || run(n))).collect::<Vec<_>>();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn apart(results: Vec<Result<Socket, Answer>>) -> (Vec<Socket>, Vec<Answer>) {
+    let (open, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    (open.into_iter().flatten().collect(), refused.into_iter().filter_map(Result::err).collect())
+}
+
+#[test]
+fn two_hundred_websockets_at_once_get_as_many_places_as_there_are() {
+    for version in EnvoyVersion::ALL {
+        let filter = settings(&json!({ "connections": { "per_client": 20 } }));
+        let gateway = Gateway::start(EnvoyOptions { version, filter, ..EnvoyOptions::default() });
+        let client = gateway.client();
+        let ids: Vec<_> = (0..200).map(|_| client.negotiate().unwrap()).collect();
+        let (mut open, refused) = apart(at_once(200, |n| client.socket(&ids[n])));
+        assert_eq!((open.len(), refused.len()), (20, 180), "{version:?}");
+        assert!(open.iter_mut().all(Socket::echoes), "{version:?}");
+        for answer in &refused {
+            assert!(answer.is_refusal(), "{version:?}: {answer:?}");
+            assert_eq!(answer.body, "Connection limit reached: this client has too many connections open.");
+            assert_eq!(answer.header("retry-after"), Some("5"), "{answer:?}");
+        }
+        assert!(client.negotiate().unwrap_err().is_refusal(), "{version:?}: told at negotiate already");
+        gateway.settles("twenty are open", [20, 0, 0], SOON);
+
+        open.drain(..5).for_each(Socket::close);
+        wait_until(SOON + BUSY, "five more to get in", || {
+            open.extend(client.negotiate().and_then(|id| client.socket(&id)));
+            open.len() == 20
+        })
+        .unwrap();
+        let (more, refused) = apart(at_once(40, |_| client.bare_socket(None)));
+        assert_eq!((more.len(), refused.len()), (0, 40), "{version:?}");
+        assert!(open.iter_mut().all(Socket::echoes), "{version:?}");
+
+        let rejected = gateway.rejected("per_client", "enforce");
+        assert_eq!(gateway.ledger_failures(), 0, "{version:?}");
+        let log = gateway.end();
+        for sign in ["status=429 ", "details=signalr_connection_limit "] {
+            assert_eq!(log.matches(sign).count() as u64, rejected, "{version:?}: {sign}");
+        }
+    }
+}
+
+#[test]
+fn hubs_and_the_whole_have_exactly_as_many_places_as_there_are() {
+    for (name, limits, places, limit) in
+        [("total", json!({ "total": 15 }), 15, "total"), ("per hub", json!({ "per_hub": 10 }), 20, "per_hub")]
+    {
+        let gateway = Gateway::with(&json!({ "connections": limits }));
+        // Learned by their first negotiate.
+        for hub in ["/chat", "/notifications"] {
+            gateway.client().hub(hub).negotiate().unwrap();
+        }
+        let hub = |n| if n % 2 == 0 { "/chat" } else { "/notifications" };
+        let (open, refused) = apart(at_once(60, |n| gateway.client().hub(hub(n)).bare_socket(None)));
+        assert_eq!((open.len(), refused.len()), (places, 60 - places), "{name}");
+        assert!(refused.iter().all(Answer::is_refusal), "{name}");
+        assert!(gateway.client().negotiate().unwrap_err().is_refusal(), "{name}");
+        assert_eq!(gateway.rejected(limit, "enforce") as usize, 60 - places + 1, "{name}");
+        drop(open);
+        gateway.settles(name, [0; 3], SOON);
+    }
+}
+
+/// A small generator, so that a failure can be played again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).unwrap()
+    }
+}
+
+/// One of the clients that come and go.
+struct Visitor {
+    client: Client,
+    dice: Dice,
+    open: Vec<Connection>,
+}
+
+impl Visitor {
+    const MOST: usize = 10;
+
+    fn come_and_go(&mut self, until: Instant) {
+        // Before the hub takes a silent one for gone.
+        self.open.iter_mut().for_each(Connection::ask);
+        while Instant::now() < until {
+            match self.dice.roll(5) {
+                0..=2 if self.open.len() < Self::MOST => {
+                    let transport = Transport::ALL[self.dice.roll(3)];
+                    self.open.push(self.client.connect(transport).unwrap());
+                }
+                3 if !self.open.is_empty() => {
+                    let place = self.dice.roll(self.open.len());
+                    self.open.swap_remove(place).close();
+                }
+                _ if !self.open.is_empty() => {
+                    let place = self.dice.roll(self.open.len());
+                    self.open[place].ask();
+                }
+                _ => {}
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+fn whatever_fifty_clients_do_the_numbers_agree_with_what_they_have_open() {
+    let seconds = std::env::var("LIMITS_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let duration = seconds.map_or(COMINGS_AND_GOINGS, Duration::from_secs);
+    let limits = json!({
+        "client": { "key": { "header": "x-user" } },
+        "connections": { "per_client": 12, "per_hub": 600, "total": 600 },
+    });
+    let gateway = Gateway::with(&limits);
+    let visitor = |n: u64| Visitor {
+        client: gateway.user(&format!("user{n}")),
+        dice: Dice(0x9e37_79b9_7f4a_7c15 ^ (n + 1)),
+        open: Vec::new(),
+    };
+    let mut visitors: Vec<_> = (0..50).map(visitor).collect();
+    let began = Instant::now();
+    let (mut quiet_points, mut most) = (0, 0);
+    while began.elapsed() < duration {
+        let until = Instant::now() + Duration::from_secs(3);
+        thread::scope(|scope| {
+            for visitor in &mut visitors {
+                scope.spawn(move || visitor.come_and_go(until));
+            }
+        });
+        let open = Transport::ALL.map(|transport| {
+            let mine = |visitor: &Visitor| visitor.open.iter().filter(|one| one.transport() == transport).count();
+            visitors.iter().map(mine).sum::<usize>() as u64
+        });
+        gateway.settles(&format!("quiet point {quiet_points}"), open, SOON);
+        gateway.stays(&format!("quiet point {quiet_points}"), open, Duration::from_secs(1));
+        quiet_points += 1;
+        most = most.max(open.iter().sum());
+    }
+    thread::scope(|scope| {
+        for visitor in visitors {
+            scope.spawn(move || visitor.open.into_iter().for_each(Connection::close));
+        }
+    });
+    gateway.settles("the end", [0; 3], SOON);
+    println!("{quiet_points} quiet points, {most} connections at most");
+    assert!(quiet_points >= 3 && most >= 100, "{quiet_points} quiet points, {most} connections at most");
+    assert_eq!((gateway.rejected("per_client", "enforce"), gateway.ledger_failures()), (0, 0));
+}
+
+#[test]
+fn a_long_polling_session_is_one_connection_throughout() {
+    let limits = json!({ "connections": { "per_client": 1 }, "long_polling_idle": "2s" });
+    let gateway = Gateway::with(&limits);
+    let client = gateway.client();
+    let id = client.negotiate().unwrap();
+    let session = client.session(&id).unwrap();
+    for poll in 0..500 {
+        // One that is answered, and nobody else gets in meanwhile.
+        session.ask();
+        if poll % 50 == 0 {
+            assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()), "poll {poll}");
+        }
+        if poll % 100 == 99 {
+            assert_eq!(gateway.active(), [0, 0, 1], "poll {poll}");
+        }
+    }
+    assert_eq!(client.delete(&id).status, 202);
+    assert!(client.negotiate().is_ok(), "DELETE ended it at once");
+    gateway.settles("DELETE", [0; 3], SOON);
+
+    let silent = client.negotiate().unwrap();
+    let session = client.session(&silent).unwrap();
+    session.ask();
+    gateway.settles("a second session", [0, 0, 1], SOON);
+    let took = gateway.settles("silence", [0; 3], Duration::from_secs(2) + Duration::from_secs(5));
+    println!("a silent session left the numbers after {took:?}");
+    assert_eq!(gateway.ledger_failures(), 0);
+}
+
+#[test]
+fn an_id_that_comes_back_is_counted_once() {
+    let filter = settings(&json!({ "connections": { "per_client": 1, "total": 1 } }));
+    let gateway = Gateway::start(EnvoyOptions { filter, hosts: patient::start(), ..EnvoyOptions::default() });
+    let client = gateway.client();
+    let id = client.negotiate().unwrap();
+    let mut sockets = Vec::new();
+    for n in 0..3 {
+        // Nobody has told Envoy that the ones before are dead.
+        let mut socket = client.bare_socket(Some(&id)).unwrap();
+        assert!(socket.returns("hello"));
+        sockets.push(socket);
+        assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()), "socket {n}");
+    }
+    gateway.settles("three sockets of one id", [1, 0, 0], SOON);
+    sockets.remove(0).cut();
+    sockets.pop().unwrap().cut();
+    gateway.stays("the first and the last are gone", [1, 0, 0], A_WHILE);
+    assert!(sockets[0].returns("hello"));
+    assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()));
+    sockets.pop().unwrap().cut();
+    gateway.settles("all are gone", [0; 3], SOON);
+    assert!(client.bare_socket(None).is_ok());
+}
+
+#[test]
+fn requests_that_the_hub_refuses_do_not_hide_an_open_socket() {
+    let gateway = Gateway::with(&json!({ "connections": { "per_client": 1 } }));
+    let client = gateway.client();
+    let id = client.negotiate().unwrap();
+    let mut socket = client.socket(&id).unwrap();
+    let (bare, _) = id.split_once('.').unwrap();
+    for id in [&id, bare].into_iter().cycle().take(12) {
+        // The hub has it already, or never heard of it. Without its seal the id reaches any pod.
+        let refused = [
+            client.bare_socket(Some(id)).err().map(|answer| answer.status),
+            Some(client.poll(id).status),
+            client.events(id).err().map(|answer| answer.status),
+            Some(client.delete(id).status),
+        ];
+        for status in refused {
+            assert!(status.is_some_and(|status| (400..500).contains(&status) && status != 429), "{refused:?}");
+        }
+        assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()));
+    }
+    gateway.settles("one socket", [1, 0, 0], SOON);
+    gateway.stays("one socket", [1, 0, 0], A_WHILE);
+    assert!(socket.echoes());
+    socket.close();
+    gateway.settles("none", [0; 3], SOON);
+}
+
+/// What a client of its own costs the ledger, over the wire; the bound itself is proven in `src/limit/tests.rs`.
+#[test]
+fn many_clients_one_after_the_other_leave_little_behind() {
+    const THREADS: usize = 8;
+    let limits = json!({
+        "client": { "key": { "header": "x-user" } },
+        "connections": { "per_client": 1 },
+        "negotiate_rate": { "requests": 1, "per": "1h", "burst": 1 },
+        "connect_rate": { "requests": 1, "per": "1h", "burst": 1 },
+    });
+    let gateway =
+        Gateway::start(EnvoyOptions { filter: settings(&limits), hosts: patient::start(), ..EnvoyOptions::default() });
+    let visit = |user: String| {
+        let client = gateway.user(&user);
+        let id = client.negotiate().unwrap();
+        client.bare_socket(Some(&id)).unwrap().cut();
+    };
+    (0..200).for_each(|n| visit(format!("warm{n}")));
+    let before = resident(gateway.envoy.pid());
+    let until = Instant::now() + Duration::from_secs(15);
+    let visits = at_once(THREADS, |thread| {
+        let mut visits = 0_u32;
+        while Instant::now() < until {
+            visit(format!("{thread}-{visits}"));
+            visits += 1;
+        }
+        visits
+    });
+    let visits: u32 = visits.into_iter().sum();
+    gateway.settles("all have gone", [0; 3], SOON);
+    let after = resident(gateway.envoy.pid());
+    println!("{visits} clients negotiated and connected: Envoy's memory went from {before} to {after} KiB");
+    assert!(visits > 1_000, "{visits} clients are no proof");
+    assert!(after.saturating_sub(before) < 64 * 1_024, "from {before} to {after} KiB");
+    assert_eq!(gateway.ledger_failures(), 0);
+}
+
+/// Resident memory of a process in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

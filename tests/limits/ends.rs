@@ -1,0 +1,106 @@
+//! Each way in which a connection ends.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::envoy::EnvoyOptions;
+use testbed::hub::{Hub, HubOptions};
+
+use crate::gateway::{A_WHILE, Gateway, SOON, addresses, connection_manager, http_filters, settings};
+use crate::wire::{Connection, Socket, Transport};
+
+fn limits() -> Value {
+    json!({ "connections": { "per_client": 5 } })
+}
+
+/// A filter after ours that refuses whatever has the header `x-deny`, and a route with a short time for silence.
+fn later_refusal_and_short_silence(bootstrap: &mut Value) {
+    let deny = json!({ "header": { "name": "x-deny", "present_match": true } });
+    let rbac = json!({
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "rules": { "action": "DENY", "policies": { "deny": { "permissions": [deny], "principals": [{ "any": true }] } } },
+        },
+    });
+    let filters = http_filters(bootstrap);
+    let ours = filters.iter().position(|filter| filter["name"] == "signalr").unwrap();
+    filters.insert(ours + 1, rbac);
+    let routes = connection_manager(bootstrap).pointer_mut("/route_config/virtual_hosts/0/routes").unwrap();
+    let routes = routes.as_array_mut().unwrap();
+    let mut silent = routes.iter().find(|route| route["match"]["prefix"] == "/").unwrap().clone();
+    silent["match"]["headers"] = json!([{ "name": "x-silent", "present_match": true }]);
+    silent["route"]["idle_timeout"] = "3s".into();
+    routes.insert(0, silent);
+}
+
+type Way = (&'static str, fn(Socket));
+
+#[test]
+fn a_connection_is_released_however_it_ends() {
+    let gateway = Gateway::patched(&limits(), Box::new(later_refusal_and_short_silence));
+    let ways: [Way; 4] = [
+        ("the client closes", Socket::close),
+        ("the client goes without a word", Socket::cut),
+        ("the client resets", Socket::reset),
+        ("the hub closes", |socket| Connection::Socket(socket).abort()),
+    ];
+    for (name, end) in ways {
+        let client = gateway.client();
+        let socket = client.socket(&client.negotiate().unwrap()).unwrap();
+        gateway.settles(name, [1, 0, 0], SOON);
+        end(socket);
+        let took = gateway.settles(name, [0; 3], SOON);
+        println!("{name}: released after {took:?}");
+    }
+    for transport in [Transport::ServerSentEvents, Transport::LongPolling] {
+        for (name, end) in [
+            ("the client closes", Connection::close as fn(Connection)),
+            ("the hub closes", |mut connection| connection.abort()),
+        ] {
+            let name = format!("{transport:?}: {name}");
+            let connection = gateway.client().connect(transport).unwrap();
+            let open = Transport::ALL.map(|each| u64::from(each == transport));
+            gateway.settles(&name, open, SOON);
+            end(connection);
+            gateway.settles(&name, [0; 3], SOON);
+        }
+    }
+
+    // What never was a connection leaves nothing behind, either.
+    for n in 0..10 {
+        let denied = gateway.client().header("x-deny", "1");
+        assert_eq!(denied.bare_socket(None).err().unwrap().status, 403, "{n}: refused by a later filter");
+        assert_eq!(denied.poll("x").status, 403, "{n}: refused by a later filter");
+        let unknown = gateway.client().bare_socket(Some("unknown"));
+        assert_eq!(unknown.err().unwrap().status, 404, "{n}: refused by the hub");
+        assert_eq!(gateway.client().poll("unknown").status, 404, "{n}: refused by the hub");
+        assert_eq!(gateway.client().events("unknown").err().unwrap().status, 404, "{n}: refused by the hub");
+    }
+    gateway.stays("refused", [0; 3], A_WHILE);
+
+    let silent = gateway.client().header("x-silent", "1");
+    let silent: Vec<_> = (0..3).map(|_| silent.bare_socket(Some(&silent.negotiate().unwrap())).unwrap()).collect();
+    gateway.settles("three that say nothing", [3, 0, 0], SOON);
+    gateway.settles("three seconds of silence", [0; 3], Duration::from_secs(3) + SOON);
+    drop(silent);
+    assert_eq!(gateway.ledger_failures(), 0);
+}
+
+#[test]
+fn the_connections_of_a_dead_pod_are_released() {
+    let mut hubs: Vec<_> = (0..2)
+        .map(|number| Hub::start(&HubOptions { pod: format!("doomed-{number}"), ..HubOptions::default() }).unwrap())
+        .collect();
+    let filter = settings(&json!({ "connections": { "per_client": 8 } }));
+    let gateway = Gateway::start(EnvoyOptions { filter, hosts: addresses(&hubs), ..EnvoyOptions::default() });
+    let client = gateway.client();
+    let transports =
+        [Transport::WebSockets, Transport::WebSockets, Transport::ServerSentEvents, Transport::ServerSentEvents];
+    let open: Vec<_> = transports.into_iter().map(|transport| client.connect(transport).unwrap()).collect();
+    gateway.settles("open on two pods", [2, 2, 0], SOON);
+    hubs.iter_mut().for_each(Hub::kill);
+    let took = gateway.settles("both pods were killed", [0; 3], SOON);
+    println!("killed pods: released after {took:?}");
+    drop(open);
+}

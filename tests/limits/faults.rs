@@ -1,0 +1,187 @@
+//! What goes wrong or changes under open connections.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::envoy::EnvoyOptions;
+use testbed::process::{run_dir, wait_until};
+
+use crate::gateway::{
+    A_WHILE, AFTER_A_FAULT, BUSY, Gateway, SOON, connection_manager, http_filters, module_that_traps, settings,
+};
+use crate::wire::{Client, Socket};
+
+fn connect(client: &Client) -> Socket {
+    client.socket(&client.negotiate().unwrap()).unwrap()
+}
+
+#[test]
+fn after_a_trap_its_connections_leave_and_others_stay() {
+    let module = module_that_traps();
+    for workers in [4, 1] {
+        let module = module.clone();
+        let gateway = Gateway::start(EnvoyOptions {
+            filter: settings(&json!({ "connections": { "per_client": 20 } })),
+            concurrency: workers,
+            patch: Some(Box::new(move |bootstrap| {
+                let wasm = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == "signalr").unwrap();
+                wasm["typed_config"]["config"]["vm_config"]["code"] = json!({ "local": { "filename": module } });
+            })),
+            ..EnvoyOptions::default()
+        });
+        let client = gateway.client();
+        let mut open: Vec<_> = (0..20).map(|_| connect(&client)).collect();
+        gateway.settles("before", [20, 0, 0], SOON);
+        assert!(client.negotiate().unwrap_err().is_refusal());
+
+        let trapped = client.clone().header("x-signalr-trap", "1").negotiate_answer();
+        assert_eq!(trapped.status, 503, "{trapped:?}");
+        // Envoy resets the others of that thread when something comes on them.
+        open.retain_mut(Socket::echoes);
+        let survivors = open.len() as u64;
+        assert!(if workers == 1 { survivors == 0 } else { (1..20).contains(&survivors) }, "{survivors} survived");
+        let took = gateway.settles("after", [survivors, 0, 0], AFTER_A_FAULT);
+        gateway.stays("after", [survivors, 0, 0], A_WHILE);
+        println!("{workers} workers: {survivors} of 20 survived a trap, and were what was counted after {took:?}");
+        assert!(open.iter_mut().all(Socket::echoes), "the others were touched");
+
+        // The VM is loaded anew, and every place is there again.
+        wait_until(AFTER_A_FAULT + BUSY, "every place to be filled again", || {
+            if let Ok(socket) = client.negotiate().and_then(|id| client.socket(&id)) {
+                open.push(socket);
+            }
+            open.len() == 20
+        })
+        .unwrap();
+        assert!(client.negotiate().unwrap_err().is_refusal(), "one too many");
+        gateway.settles("filled again", [20, 0, 0], SOON);
+        drop(open);
+        gateway.settles("all closed", [0; 3], SOON);
+    }
+}
+
+#[test]
+fn a_process_that_stood_still_for_a_while_loses_no_count() {
+    let gateway = Gateway::with(&json!({ "connections": { "per_client": 20 } }));
+    let client = gateway.client();
+    let mut open: Vec<_> = (0..20).map(|_| connect(&client)).collect();
+    gateway.settles("before", [20, 0, 0], SOON);
+    let signal = |name: &str| {
+        let told = Command::new("kill").args([name, &gateway.envoy.pid().to_string()]).status().unwrap();
+        assert!(told.success());
+    };
+    signal("-STOP");
+    // Longer than the five seconds after which an instance is taken for dead.
+    thread::sleep(Duration::from_secs(8));
+    signal("-CONT");
+    // The first to wake takes the others for dead, until they wake.
+    thread::sleep(Duration::from_secs(1));
+    let took = gateway.settles("after", [20, 0, 0], AFTER_A_FAULT);
+    gateway.stays("after", [20, 0, 0], A_WHILE);
+    println!("a process that stood still for 8 s: right again after {took:?}");
+    assert!(open.iter_mut().all(Socket::echoes));
+    assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()));
+    drop(open);
+    gateway.settles("all closed", [0; 3], SOON);
+}
+
+/// Configuration that Envoy takes from a file, and takes again when another is moved there.
+struct Watched(PathBuf);
+
+impl Watched {
+    fn new(name: &str) -> Self {
+        let folder = run_dir().unwrap().join(format!("limits-{name}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder.join("resource.json"))
+    }
+
+    fn write(&self, resource: &Value) {
+        write_resource(&self.0, resource);
+    }
+
+    fn source(&self) -> Value {
+        json!({
+            "resource_api_version": "V3",
+            "path_config_source": { "path": self.0, "watched_directory": { "path": self.0.parent() } },
+        })
+    }
+}
+
+fn write_resource(file: &Path, resource: &Value) {
+    let fresh = file.with_extension("next");
+    std::fs::write(&fresh, json!({ "version_info": "1", "resources": [resource] }).to_string()).unwrap();
+    std::fs::rename(fresh, file).unwrap();
+}
+
+/// Puts the filter into a file of its own (ECDS): its change replaces the filter for new requests only.
+fn filter_from(file: &Path, source: &Value, bootstrap: &mut Value) {
+    let wasm = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == "signalr").unwrap();
+    let resource = json!({
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": "signalr",
+        "typed_config": wasm["typed_config"],
+    });
+    write_resource(file, &resource);
+    let kind = wasm["typed_config"]["@type"].clone();
+    *wasm = json!({ "name": "signalr", "config_discovery": { "config_source": source, "type_urls": [kind] } });
+}
+
+/// Puts the listener into a file (LDS): its change replaces the listener, and drains the old one.
+fn listener_from(file: &Path, source: &Value, bootstrap: &mut Value) {
+    let mut listener = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap().remove(0);
+    listener["@type"] = "type.googleapis.com/envoy.config.listener.v3.Listener".into();
+    write_resource(file, &listener);
+    bootstrap["dynamic_resources"] = json!({ "lds_config": source });
+}
+
+fn set_limit(resource: &mut Value, limit: u32) {
+    let pointer = if resource.get("filter_chains").is_some() {
+        "/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value"
+    } else {
+        "/typed_config/config/configuration/value"
+    };
+    let value = resource.pointer_mut(pointer).unwrap();
+    *value = json!({ "limits": { "connections": { "per_client": limit } } }).to_string().into();
+}
+
+#[test]
+fn a_new_configuration_finds_what_is_open_and_holds_for_what_is_new() {
+    type Move = fn(&Path, &Value, &mut Value);
+    for (name, move_to_file) in [("ecds", filter_from as Move), ("lds", listener_from)] {
+        let watched = Watched::new(name);
+        let (file, source) = (watched.0.clone(), watched.source());
+        let gateway = Gateway::patched(
+            &json!({ "connections": { "per_client": 200 } }),
+            Box::new(move |bootstrap| {
+                assert_eq!(connection_manager(bootstrap)["http_filters"][0]["name"], "signalr");
+                move_to_file(&file, &source, bootstrap);
+            }),
+        );
+        let client = gateway.client();
+        let mut open: Vec<_> = (0..100).map(|_| connect(&client)).collect();
+        gateway.settles(name, [100, 0, 0], SOON);
+
+        let text = std::fs::read_to_string(&watched.0).unwrap();
+        let mut resource = serde_json::from_str::<Value>(&text).unwrap()["resources"][0].take();
+        set_limit(&mut resource, 50);
+        watched.write(&resource);
+        let refused = || client.bare_socket(None).is_err_and(|answer| answer.is_refusal());
+        wait_until(Duration::from_secs(20), "the new limit", refused).unwrap();
+        assert!(client.negotiate().unwrap_err().is_refusal(), "{name}");
+        // Longer than it takes to take an instance for dead and to sweep what it held.
+        gateway.stays(name, [100, 0, 0], AFTER_A_FAULT);
+        assert!(open.iter_mut().all(Socket::echoes), "{name}: cut");
+
+        open.drain(..60).for_each(Socket::close);
+        gateway.settles(name, [40, 0, 0], SOON);
+        open.extend((0..10).map(|_| connect(&client)));
+        assert!(refused(), "{name}");
+        gateway.settles(name, [50, 0, 0], SOON);
+        drop(open);
+        gateway.settles(name, [0; 3], SOON);
+        assert_eq!(gateway.ledger_failures(), 0, "{name}");
+    }
+}

@@ -1,0 +1,191 @@
+//! Who counts as one client.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use envoy_signalr::settings::{Settings, Surroundings};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use testbed::process::wait_until;
+use testbed::workspace;
+
+use crate::gateway::{BUSY, Gateway, SOON, connection_manager};
+use crate::wire::Client;
+
+fn jwt(sub: &str, signature: &str) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let issuer = "https://login.example.com";
+    let claims = json!({ "sub": sub, "iss": issuer, "aud": "chat", "exp": 4_000_000_000_u64 });
+    format!("{}.{}.{signature}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(&claims))
+}
+
+/// The same, signed: HMAC with SHA-256 (RFC 2104).
+fn signed(sub: &str, key: &[u8; 32]) -> String {
+    let token = jwt(sub, "");
+    let unsigned = token.trim_end_matches('.');
+    let pad = |with: u8| key.iter().copied().chain([0; 32]).map(move |byte| byte ^ with).collect::<Vec<_>>();
+    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(unsigned).finalize();
+    let signature = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
+    format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// Whether `other` is refused while `one` has the one connection that a client may have.
+fn are_one(one: &Client, other: &Client) -> bool {
+    let open = one.socket(&one.negotiate().unwrap()).unwrap();
+    let negotiated = other.negotiate();
+    let connected = other.bare_socket(None);
+    let refused = connected.is_err();
+    assert_eq!(negotiated.is_err(), refused, "negotiate and connect differ");
+    for answer in [negotiated.err(), connected.as_ref().err().cloned()].into_iter().flatten() {
+        assert!(answer.is_refusal(), "{answer:?}");
+    }
+    drop((open, connected));
+    wait_until(SOON + BUSY, "the place", || one.negotiate().is_ok() && other.negotiate().is_ok()).unwrap();
+    refused
+}
+
+#[test]
+fn clients_are_told_apart_as_configured() {
+    let bearer = |sub: &str| format!("Bearer {}", jwt(sub, "unverified"));
+    let token = |sub: &str| format!("access_token={}", jwt(sub, "unverified"));
+    let header = json!({ "header": "x-user" });
+    let claim = json!({ "jwt_claim": "sub" });
+    type Change = Box<dyn Fn(Client) -> Client>;
+    type Row = (&'static str, Change, Change, bool);
+    let with_header =
+        |name: &'static str, value: String| -> Change { Box::new(move |client| client.header(name, &value)) };
+    let with_query = |query: String| -> Change { Box::new(move |client| client.query(&query)) };
+    let bare = || -> Change { Box::new(|client| client) };
+    let user = |name: &str| with_header("x-user", name.to_owned());
+    let tables: Vec<(Value, Vec<Row>)> = vec![
+        (
+            header,
+            vec![
+                ("one header", user("ann"), user("ann"), true),
+                ("two headers", user("ann"), user("bob"), false),
+                ("no header: the address", bare(), bare(), true),
+                ("a header, and the address", user("ann"), bare(), false),
+                ("an empty header is none", user(""), bare(), true),
+            ],
+        ),
+        (
+            claim,
+            vec![
+                ("by header and by query", with_header("authorization", bearer("ann")), with_query(token("ann")), true),
+                ("two subjects", with_query(token("ann")), with_query(token("bob")), false),
+                ("no token: the address", bare(), with_query("access_token=nonsense".to_owned()), true),
+            ],
+        ),
+        (
+            json!({ "cookie": "session" }),
+            vec![
+                (
+                    "one cookie",
+                    with_header("cookie", "a=1; session=7".to_owned()),
+                    with_header("cookie", "session=7".to_owned()),
+                    true,
+                ),
+                (
+                    "two cookies",
+                    with_header("cookie", "session=7".to_owned()),
+                    with_header("cookie", "session=8".to_owned()),
+                    false,
+                ),
+            ],
+        ),
+        (
+            json!({ "query": "user" }),
+            vec![
+                ("one name", with_query("user=ann".to_owned()), with_query("user=a%6en".to_owned()), true),
+                ("two names", with_query("user=ann".to_owned()), with_query("user=bob".to_owned()), false),
+            ],
+        ),
+    ];
+    for (key, rows) in tables {
+        let gateway = Gateway::with(&json!({ "client": { "key": key }, "connections": { "per_client": 1 } }));
+        for (name, one, other, expected) in rows {
+            let are_one = are_one(&one(gateway.client()), &other(gateway.client()));
+            assert_eq!(are_one, expected, "{key}: {name}");
+        }
+    }
+}
+
+#[test]
+fn addresses_are_those_that_envoy_trusts() {
+    let limits = json!({
+        "client": { "ipv4_prefix": 24, "exempt": ["192.0.2.128/25"] },
+        "connections": { "per_client": 1 },
+    });
+    let trust_one_proxy = |bootstrap: &mut Value| connection_manager(bootstrap)["xff_num_trusted_hops"] = 1.into();
+    let gateway = Gateway::patched(&limits, Box::new(trust_one_proxy));
+    let from = |address: &str| gateway.client().header("x-forwarded-for", address);
+    for (one, other, expected) in [
+        ("192.0.2.1", "192.0.2.1", true),
+        ("192.0.2.1", "192.0.2.77", true),
+        ("192.0.2.1", "192.0.3.1", false),
+        ("2001:db8::1", "2001:db8::ffff", true),
+        ("2001:db8::1", "2001:db8:0:1::1", false),
+        ("192.0.2.1", "192.0.2.129", false),
+        // What the client itself wrote stands further left.
+        ("203.0.113.9, 192.0.2.1", "203.0.113.10, 192.0.2.1", true),
+    ] {
+        assert_eq!(are_one(&from(one), &from(other)), expected, "{one} and {other}");
+    }
+    let exempt = from("192.0.2.129");
+    let open: Vec<_> = (0..3).map(|_| exempt.socket(&exempt.negotiate().unwrap()).unwrap()).collect();
+    gateway.settles("who is exempt is counted all the same", [3, 0, 0], SOON);
+    drop(open);
+}
+
+/// The sample of `docs/limits.md`, with a key of the test's in place of the one that it fetches, and a lower limit.
+#[test]
+fn claims_can_be_trusted_when_jwt_authn_stands_before() {
+    const KEY: [u8; 32] = [7; 32];
+    let text = std::fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
+    let (_, sample) = text.split_once("```yaml envoy\n").unwrap();
+    let mut sample: Value = serde_yaml_ng::from_str(sample.split("```").next().unwrap()).unwrap();
+    let jwks = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(KEY) }] });
+    let provider = sample.pointer_mut("/http_filters/0/typed_config/providers/login").unwrap();
+    assert!(provider.as_object_mut().unwrap().remove("remote_jwks").is_some());
+    provider["local_jwks"] = json!({ "inline_string": jwks.to_string() });
+    let settings = sample.pointer_mut("/http_filters/1/typed_config/config/configuration/value").unwrap();
+    let fewer = settings.as_str().unwrap().replace("\"per_client\": 20", "\"per_client\": 1");
+    *settings = fewer.into();
+    let put_in = move |bootstrap: &mut Value| {
+        let code = "/0/typed_config/config/vm_config/code";
+        let filters = &mut connection_manager(bootstrap)["http_filters"];
+        let module = filters.pointer(code).unwrap().clone();
+        *filters = sample["http_filters"].clone();
+        *filters.pointer_mut(&code.replace("/0/", "/1/")).unwrap() = module;
+    };
+    let gateway = Gateway::patched(&json!({ "connections": { "total": 1 } }), Box::new(put_in));
+    let by_header = |token: String| gateway.client().header("authorization", &format!("Bearer {token}"));
+    let by_query = |token: String| gateway.client().query(&format!("access_token={token}"));
+
+    assert!(are_one(&by_header(signed("ann", &KEY)), &by_query(signed("ann", &KEY))));
+    assert!(!are_one(&by_header(signed("ann", &KEY)), &by_query(signed("bob", &KEY))));
+    for (name, client) in [
+        ("no token", gateway.client()),
+        ("made up", by_header(jwt("ann", "c2ln"))),
+        ("signed by another", by_query(signed("ann", &[8; 32]))),
+    ] {
+        assert_eq!(client.negotiate_answer().status, 401, "{name}");
+        assert_eq!(client.bare_socket(None).err().unwrap().status, 401, "{name}");
+    }
+}
+
+/// `cargo xtask check-config` asks the same.
+#[test]
+fn the_samples_of_the_documentation_are_accepted() {
+    let text = std::fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
+    let surroundings = Surroundings { env: &|_| None, process_secret: &|| [0; 32] };
+    let samples: Vec<_> = text.split("```yaml\n").skip(1).flat_map(|rest| rest.split("```").next()).collect();
+    assert!(samples.len() > 5);
+    for sample in samples {
+        // Those in lists are indented.
+        let indent = sample.len() - sample.trim_start_matches(' ').len();
+        let lines: Vec<_> = sample.lines().map(|line| line.get(indent..).unwrap_or_default()).collect();
+        let settings: Value = serde_yaml_ng::from_str(&lines.join("\n")).unwrap();
+        let parsed = Settings::parse(settings.to_string().as_bytes(), &surroundings);
+        assert!(parsed.is_ok(), "{sample}: {}", parsed.err().unwrap());
+    }
+}

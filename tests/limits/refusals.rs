@@ -1,0 +1,104 @@
+//! What a refused request is answered, and how often one may ask.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::gateway::{Gateway, SOON};
+use crate::wire::{Answer, Socket};
+
+#[test]
+fn rates_are_shared_by_all_worker_threads() {
+    const BURST: usize = 10;
+    const AT_ONCE: usize = 60;
+    let rate = json!({ "requests": 1, "per": "5s", "burst": BURST });
+    for (name, limits, limit, details) in [
+        ("negotiate", json!({ "negotiate_rate": rate }), "negotiate_rate", "signalr_negotiate_rate"),
+        ("connect", json!({ "connect_rate": rate }), "connect_rate", "signalr_connect_rate"),
+    ] {
+        let gateway = Gateway::with(&limits);
+        let client = gateway.client();
+        let ask = || -> Result<Option<Socket>, Answer> {
+            if name == "negotiate" { client.negotiate().map(|_| None) } else { client.bare_socket(None).map(Some) }
+        };
+        let began = Instant::now();
+        let answers: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let passed = answers.iter().filter(|answer| answer.is_ok()).count();
+        let earned = usize::try_from(began.elapsed().as_secs() / 5).unwrap();
+        assert!((BURST..=BURST + earned).contains(&passed), "{name}: {passed} passed, {earned} were earned meanwhile");
+        for answer in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            assert!(answer.is_refusal(), "{name}: {answer:?}");
+            assert_eq!(answer.body, "Connection limit reached: this client connects too often.");
+            assert_eq!(answer.header("retry-after"), Some("5"), "{name}");
+        }
+        assert_eq!(gateway.rejected(limit, "enforce") as usize, AT_ONCE - passed, "{name}");
+        thread::sleep(Duration::from_millis(5_500));
+        assert!(ask().is_ok(), "{name}: one is earned every 5 s");
+        assert!(gateway.end().contains(&format!("details={details} ")), "{name}");
+    }
+}
+
+#[test]
+fn shadow_mode_rejects_nothing_and_tells_what_it_would() {
+    let gateway = Gateway::with(&json!({
+        "mode": "shadow",
+        "connections": { "per_client": 5 },
+        "connect_rate": { "requests": 1, "per": "1h", "burst": 8 },
+    }));
+    let client = gateway.client();
+    let mut open: Vec<_> = (0..10).map(|_| client.socket(&client.negotiate().unwrap()).unwrap()).collect();
+    assert!(open.iter_mut().all(Socket::echoes));
+    gateway.settles("all ten", [10, 0, 0], SOON);
+    // From the sixth on, connections and negotiates are over the limit: but for the sixth's, which found five.
+    assert_eq!(gateway.rejected("per_client", "shadow"), 5 + 5);
+    assert_eq!(gateway.rejected("connect_rate", "shadow"), 0, "counted for the first limit that it is over");
+    for limit in ["per_client", "connect_rate"] {
+        assert_eq!(gateway.rejected(limit, "enforce"), 0);
+    }
+    drop(open);
+    gateway.settles("none", [0; 3], SOON);
+    // The places are free again, but ten of the eight connects are spent.
+    let open = client.socket(&client.negotiate().unwrap()).unwrap();
+    assert_eq!(gateway.rejected("connect_rate", "shadow"), 1);
+    drop(open);
+}
+
+#[test]
+fn a_refusal_says_why_as_configured() {
+    let full = |reject: Value| {
+        let gateway = Gateway::with(&json!({ "connections": { "total": 1 }, "reject": reject }));
+        let open = gateway.client().bare_socket(None).unwrap();
+        (gateway, open)
+    };
+    let reason = "Connection limit reached: the server is full.";
+    let (gateway, _open) = full(json!({ "status": 503, "retry_after": "90s" }));
+    let answer = gateway.client().negotiate_answer();
+    assert_eq!((answer.status, answer.body.as_str()), (503, reason));
+    assert_eq!((answer.header("retry-after"), answer.header("cache-control")), (Some("90"), Some("no-store")));
+
+    let origins = json!({ "negotiate": "error", "allow_origins": ["https://chat.example.com"] });
+    let (gateway, _open) = full(origins);
+    for (origin, allowed) in [
+        ("https://chat.example.com", true),
+        ("https://CHAT.example.com", true),
+        ("https://evil.example.com", false),
+        ("https://chat.example.com.evil.com", false),
+    ] {
+        let client = gateway.client().header("origin", origin);
+        let negotiate = client.negotiate_answer();
+        assert_eq!(negotiate.status, 200);
+        assert_eq!(serde_json::from_str::<Value>(&negotiate.body).unwrap(), json!({ "error": reason }));
+        let connect = client.bare_socket(None).err().unwrap();
+        assert_eq!((connect.status, connect.body.as_str()), (429, reason));
+        for answer in [negotiate, connect] {
+            let expected = allowed.then_some(origin);
+            assert_eq!(answer.header("access-control-allow-origin"), expected, "{answer:?}");
+            assert_eq!(answer.header("access-control-allow-credentials"), allowed.then_some("true"));
+            assert_eq!(answer.header("vary"), allowed.then_some("origin"));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+// Lets @microsoft/signalr connect where a limit refuses it, and reports what the client tells its application:
+// node refused.mjs '{"url": "http://…/chat", "transport": "WebSockets", "skipNegotiation": false}'
+// With `program`, `environment` and `page` in Chromium, in that page, else in Node. The report is `Refused` in clients.rs.
+import { createRequire } from 'node:module';
+import { withChromium } from '../clients/chromium.mjs';
+
+const options = JSON.parse(process.argv[2]);
+
+/// Runs in Node or in the page, so it uses nothing from around it.
+async function connect(signalR, { url, transport, skipNegotiation }) {
+  const connection = new signalR.HubConnectionBuilder()
+    .configureLogging(signalR.LogLevel.None)
+    .withUrl(url, { transport: signalR.HttpTransportType[transport], skipNegotiation })
+    .build();
+  try {
+    await connection.start();
+    await connection.stop();
+    return { error: null };
+  } catch (error) {
+    return { error: String(error.message ?? error) };
+  }
+}
+
+if (options.program) {
+  await withChromium(options, async (browser) => {
+    const page = await browser.newPage();
+    await page.goto(options.page);
+    await page.addScriptTag({ url: new URL('/signalr.min.js', options.page).href });
+    await page.evaluate(`globalThis.connect = ${connect}`);
+    return page.evaluate((options) => globalThis.connect(globalThis.signalR, options), options);
+  });
+} else {
+  const report = await connect(createRequire(import.meta.url)('@microsoft/signalr'), options);
+  process.stdout.write(`${JSON.stringify(report)}\n`, () => process.exit(0));
+}
