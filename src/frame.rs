@@ -194,6 +194,26 @@ impl Meter {
         }
     }
 
+    /// Passes over payload that nobody reads, at most `most` bytes of it, without being shown it. Returns how many bytes of
+    /// what comes next that was; 0 where a header or a close code is to be read first.
+    pub fn pass_unseen(&mut self, most: usize) -> usize {
+        let Stage::Body(mut body) = self.stage else { return 0 };
+        if let Content::CloseCode { .. } = body.content {
+            return 0;
+        }
+        // A length that is no usize is longer than any chunk.
+        let unseen = most.min(usize::try_from(body.left).unwrap_or(usize::MAX));
+        let length = u64::try_from(unseen).unwrap_or(u64::MAX);
+        self.tally.wire_bytes = self.tally.wire_bytes.saturating_add(length);
+        if let Content::Data { .. } = body.content {
+            self.tally.payload_bytes = self.tally.payload_bytes.saturating_add(length);
+        }
+        body.left = body.left.saturating_sub(length);
+        body.key.rotate_left(unseen % 4);
+        self.stage = self.go_on(body, &mut |_| ());
+        unseen
+    }
+
     /// What has gone by so far, or since [`Meter::take_tally`].
     pub fn tally(&self) -> Tally {
         self.tally

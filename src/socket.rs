@@ -161,6 +161,16 @@ impl Socket {
         vec![Count::WebSocketOpened(hub.clone()), Count::WebSocketHandshake { hub, milliseconds }]
     }
 
+    /// How many of the next `most` bytes need not be shown to [`Socket::pass`]: payload that is only counted.
+    pub fn pass_unseen(&mut self, direction: Direction, most: usize) -> usize {
+        let Some((received, sent)) = &mut self.observed else { return 0 };
+        let Observed { frames, messages } = match direction {
+            Direction::Received => received,
+            Direction::Sent => sent,
+        };
+        if messages.is_some() { 0 } else { frames.pass_unseen(most) }
+    }
+
     /// Bytes go by.
     pub fn pass(&mut self, direction: Direction, chunk: &[u8]) -> Option<Count> {
         let (received, sent) = self.observed.as_mut()?;

@@ -44,7 +44,7 @@ pub enum Chunk {
     Complete,
     /// Let it pass, and give this many bytes of it, from its start, to [`Stream::on_error_text`].
     Tell(usize),
-    /// Let it pass, and give all of it to [`Stream::pass`].
+    /// Let it pass, and give it to [`Stream::pass`], but for what [`Stream::pass_unseen`] passes over.
     Meter,
 }
 
@@ -281,6 +281,11 @@ impl Stream {
     /// Whether the bytes of this exchange are metered.
     pub fn meters(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| socket.meters())
+    }
+
+    /// How many of the next `most` bytes need not be copied to be metered.
+    pub fn pass_unseen(&mut self, direction: Direction, most: usize) -> usize {
+        self.socket.as_mut().map_or(0, |socket| socket.pass_unseen(direction, most))
     }
 
     /// Meters bytes that go by.

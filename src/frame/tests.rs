@@ -249,3 +249,22 @@ fn recorded_sessions_are_read_to_their_end() {
         assert_splits_agree(direction, bytes);
     }
 }
+
+#[test]
+fn payload_that_nobody_sees_is_counted_all_the_same() {
+    for Session { name, direction, bytes } in sessions::ALL {
+        let mut whole = Meter::new(direction);
+        whole.feed(bytes, |_| ());
+        for piece in [1, 2, 7, 64, 1_024] {
+            let (mut meter, mut rest) = (Meter::new(direction), bytes);
+            while !rest.is_empty() {
+                rest = &rest[meter.pass_unseen(rest.len().min(piece))..];
+                let (seen, after) = rest.split_at(rest.len().min(piece));
+                meter.feed(seen, |_| ());
+                rest = after;
+            }
+            let got = (meter.tally(), meter.close(), meter.violation());
+            assert_eq!(got, (whole.tally(), whole.close(), whole.violation()), "{name} {direction:?} by {piece}");
+        }
+    }
+}

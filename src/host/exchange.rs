@@ -34,6 +34,20 @@ impl HttpExchange {
         self.settings.pin.header.clone()
     }
 
+    /// Shows the stream what goes by, a piece at a time, so that long payload is never copied out of Envoy.
+    fn meter(&mut self, direction: Direction, buffer: BufferType, size: usize) {
+        let mut at = 0;
+        while let Some(left) = size.checked_sub(at).filter(|left| *left > 0) {
+            let unseen = self.stream.pass_unseen(direction, left);
+            let seen = left.saturating_sub(unseen).min(PIECE);
+            at = at.saturating_add(unseen);
+            if seen > 0 {
+                self.stream.pass(direction, &body(buffer, at, seen));
+                at = at.saturating_add(seen);
+            }
+        }
+    }
+
     /// Hands over what was counted, and what the access log is to show.
     fn flush(&mut self) {
         for (name, value) in self.stream.take_log_fields() {
@@ -42,6 +56,9 @@ impl HttpExchange {
         self.meters.borrow_mut().add(&self.stream.take_counts());
     }
 }
+
+/// What is copied at once to look for frame headers: many small messages, or the beginning of a large one.
+const PIECE: usize = 1_024;
 
 fn request_header(name: &str) -> Option<Vec<u8>> {
     hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).unwrap_or_default()
@@ -97,7 +114,7 @@ impl HttpContext for HttpExchange {
 
     fn on_http_request_body(&mut self, size: usize, _: bool) -> Action {
         if size > 0 && self.stream.meters() {
-            self.stream.pass(Direction::Received, &body(BufferType::HttpRequestBody, size));
+            self.meter(Direction::Received, BufferType::HttpRequestBody, size);
         }
         Action::Continue
     }
@@ -107,11 +124,11 @@ impl HttpContext for HttpExchange {
         match self.stream.on_response_chunk(buffered, end_of_stream, store()) {
             Chunk::Pass => return Action::Continue,
             Chunk::Hold => return Action::Pause,
-            Chunk::Meter => self.stream.pass(Direction::Sent, &body(response, buffered)),
-            Chunk::Tell(length) => self.stream.on_error_text(&body(response, length)),
+            Chunk::Meter => self.meter(Direction::Sent, response, buffered),
+            Chunk::Tell(length) => self.stream.on_error_text(&body(response, 0, length)),
             Chunk::Complete => {
                 let answer =
-                    at_this_moment(|moment| self.stream.on_negotiate_answer(&body(response, buffered), moment));
+                    at_this_moment(|moment| self.stream.on_negotiate_answer(&body(response, 0, buffered), moment));
                 if let Some(answer) = answer
                     && let Err(status) = hostcalls::set_buffer(response, 0, buffered, &answer)
                 {
@@ -131,8 +148,8 @@ impl HttpContext for HttpExchange {
     }
 }
 
-fn body(buffer: BufferType, size: usize) -> Vec<u8> {
-    hostcalls::get_buffer(buffer, 0, size).unwrap_or_default().unwrap_or_default()
+fn body(buffer: BufferType, start: usize, size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(buffer, start, size).unwrap_or_default().unwrap_or_default()
 }
 
 fn ending() -> Ending {
