@@ -1,0 +1,18 @@
+//! Tiers 5 and 6: every metric of the public interface, in a real Envoy before real hubs, against traffic whose numbers are
+//! known; and the kit in `envoy/prometheus` and `envoy/grafana` against a real Prometheus, where there is one.
+
+#[path = "metrics/client.rs"]
+mod client;
+#[path = "metrics/scrape.rs"]
+mod scrape;
+
+#[path = "metrics/bounds.rs"]
+mod bounds;
+#[path = "metrics/counting.rs"]
+mod counting;
+#[path = "metrics/endings.rs"]
+mod endings;
+#[path = "metrics/failures.rs"]
+mod failures;
+#[path = "metrics/kit.rs"]
+mod kit;

@@ -1,0 +1,129 @@
+//! What goes wrong before a WebSocket is open, or beside it: each failure under its own name.
+
+use std::io::{Read as _, Write as _};
+
+use serde_json::{Value, json};
+use testbed::envoy::Envoy;
+use testbed::hub::{Hub, HubOptions};
+
+use crate::client::{Client, negotiate, upgrade};
+use crate::scrape::{Series, put_routes_first, series, settles, start};
+
+/// Asks for `target`; returns the status and the header `x-signalr-explain`.
+fn ask(envoy: &Envoy, method: &str, target: &str, accept: &str) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
+    let request = ureq::http::Request::builder().method(method).uri(format!("{}{target}", envoy.url()));
+    let answer = agent.run(request.header("accept", accept).body(()).unwrap()).unwrap();
+    let explain = answer.headers().get("x-signalr-explain").map(|value| value.to_str().unwrap().to_owned());
+    (answer.status().as_u16(), explain.unwrap_or_default())
+}
+
+/// What grew between two looks.
+fn grown(before: &Series, after: &Series) -> Vec<String> {
+    let new = after.iter().filter(|(name, value)| before.get(*name).copied().unwrap_or(0) < **value);
+    new.map(|(name, value)| format!("{name} +{}", value - before.get(name).copied().unwrap_or(0))).collect()
+}
+
+/// Answers of a gateway before hubs of its own: an authorization, a page for everything, a redirect.
+fn gateway_answers(bootstrap: &mut Value) {
+    let direct =
+        |path: &str, status: u16| json!({ "match": { "path": path }, "direct_response": { "status": status } });
+    let routes = vec![
+        direct("/unauthorized", 401),
+        direct("/forbidden", 403),
+        direct("/page", 200),
+        direct("/large", 431),
+        json!({ "match": { "path": "/moved" }, "redirect": { "path_redirect": "/chat", "response_code": "TEMPORARY_REDIRECT" } }),
+    ];
+    put_routes_first(bootstrap, routes);
+}
+
+#[test]
+fn each_failure_is_counted_under_its_own_name() {
+    let mut hubs = [Hub::start(&HubOptions::default()).unwrap()];
+    let envoy = start(&hubs, 2, json!({}), gateway_answers);
+    let base = envoy.url();
+    let fails = |target: &str| upgrade(&base, target, &[]).err().flatten();
+
+    let ended = negotiate(&base, "/chat");
+    Client::with_token(&envoy, "/chat", &ended, &[]).close(Some(1000));
+    let held = negotiate(&base, "/chat");
+    let open = Client::with_token(&envoy, "/chat", &held, &[]);
+    let events = "text/event-stream";
+
+    type Attempt<'a> = (&'a str, Option<u16>, &'a dyn Fn() -> Option<u16>, &'a [&'a str]);
+    let before_all: [Attempt<'_>; 11] = [
+        ("unknown_connection", Some(404), &|| fails("/chat?id=made-up"), &["/chat", "404"]),
+        ("late_request", Some(404), &|| fails(&format!("/chat?id={ended}")), &["/chat", "404"]),
+        ("not_a_hub", Some(404), &|| fails("/nothing"), &["other", "404"]),
+        ("already_connected", Some(409), &|| fails(&format!("/chat?id={held}")), &["/chat", "409"]),
+        (
+            "transport_changed",
+            Some(400),
+            &|| Some(ask(&envoy, "GET", &format!("/chat?id={held}"), events).0),
+            &["/chat"],
+        ),
+        (
+            "send_on_websocket",
+            Some(405),
+            &|| Some(ask(&envoy, "POST", &format!("/chat?id={held}"), "*/*").0),
+            &["/chat"],
+        ),
+        ("unauthorized", Some(401), &|| fails("/unauthorized"), &["other", "401"]),
+        ("forbidden", Some(403), &|| fails("/forbidden"), &["other", "403"]),
+        ("token_too_large", Some(431), &|| fails("/large"), &["other", "431"]),
+        ("redirected", Some(307), &|| fails("/moved"), &["other", "307"]),
+        ("upgrade_lost", Some(200), &|| fails("/page"), &["other", "200"]),
+    ];
+    for (kind, status, attempt, labels) in before_all {
+        let before = series(&envoy);
+        assert_eq!(attempt(), status, "{kind}");
+        let hub = labels[0];
+        let mut expected = vec![format!("websocket_errors_total{{hub={hub},kind={kind}}} +1")];
+        expected.extend(
+            labels.get(1).map(|status| format!("websocket_handshake_failures_total{{hub={hub},status={status}}} +1")),
+        );
+        let found = grown(&before, &series(&envoy));
+        let failures: Vec<_> =
+            found.iter().filter(|line| line.contains("_errors_") || line.contains("_failures_")).collect();
+        assert_eq!(failures, expected.iter().collect::<Vec<_>>(), "{kind}");
+    }
+
+    // What no client of SignalR's does: a frame with a reserved opcode.
+    let mut broken = upgrade(&base, &format!("/chat?id={}", negotiate(&base, "/chat")), &[]).unwrap();
+    broken.get_mut().write_all(&[0x83, 0x80, 0, 0, 0, 0]).unwrap();
+    let _ = broken.get_mut().read(&mut [0]);
+    drop(broken);
+    hubs[0].kill();
+    open.read_to_end();
+    assert_eq!(fails("/chat"), Some(503));
+    let known = |series: &str| {
+        series.contains("kind=protocol") || series.contains("kind=unavailable") || series.contains("status=503")
+    };
+    let expected = [
+        ("websocket_errors_total{hub=/chat,kind=protocol}".to_owned(), 1),
+        ("websocket_errors_total{hub=/chat,kind=unavailable}".to_owned(), 1),
+        ("websocket_handshake_failures_total{hub=/chat,status=503}".to_owned(), 1),
+    ];
+    settles("a broken frame and a dead hub", &envoy, known, &expected);
+}
+
+#[test]
+fn the_explain_header_says_what_was_decided_and_no_secret() {
+    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
+    let envoy = start(&hubs, 2, json!({"explain": true}), |_| {});
+    let token = negotiate(&envoy.url(), "/chat");
+    let forged = format!("{}x", token.split_once('.').map_or(token.as_str(), |(id, _)| id)) + ".AAAA";
+    for (name, method, target, expected) in [
+        ("negotiate", "POST", "/chat/negotiate?negotiateVersion=1".to_owned(), "step=negotiate; affinity=balanced"),
+        ("send", "POST", format!("/chat?id={token}"), "step=send; affinity=connection_token:routed"),
+        ("forged", "GET", format!("/chat?id={forged}"), "step=poll; affinity=connection_token:forged"),
+        ("delete", "DELETE", format!("/chat?id={token}"), "step=delete; affinity=connection_token:routed"),
+        ("not SignalR's", "GET", "/".to_owned(), ""),
+    ] {
+        let (_, explain) = ask(&envoy, method, &target, "*/*");
+        assert_eq!(explain, expected, "{name}");
+    }
+    let quiet = start(&hubs, 1, json!({}), |_| {});
+    assert_eq!(ask(&quiet, "POST", "/chat/negotiate?negotiateVersion=1", "*/*").1, "", "without `explain`");
+}

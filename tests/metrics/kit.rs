@@ -1,0 +1,252 @@
+//! The kit that users are given, `envoy/prometheus` and `envoy/grafana`, against a real Prometheus.
+//!
+//! Prometheus is on the PATH, or comes from Debian's archive without being installed. Where neither is to be had, these
+//! tests say that they are skipped.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use testbed::envoy::Envoy;
+use testbed::hub::{Hub, HubOptions};
+use testbed::process::{self, Process, free_port, run_dir, wait_until};
+use testbed::{http, tools, workspace};
+
+use crate::client::{Client, upgrade};
+use crate::scrape::start;
+
+/// The folder with `prometheus` and `promtool`, if there is one; else says that `test` is skipped.
+fn prometheus(test: &str) -> Option<PathBuf> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let complete = |folder: &PathBuf| folder.join("promtool").exists() && folder.join("prometheus").exists();
+        std::env::split_paths(&path).find(complete).or_else(|| from_debian().filter(complete))
+    });
+    if folder.is_none() {
+        // Not by a macro: the test runner would keep it to itself.
+        let _ = writeln!(std::io::stderr(), "skipped: {test} (promtool is not installed)");
+    }
+    folder.clone()
+}
+
+/// Unpacks Debian's package into the cache, which needs no root.
+fn from_debian() -> Option<PathBuf> {
+    let place = tools::cache_dir().ok()?.join("prometheus-debian");
+    let programs = place.join("usr/bin");
+    if !programs.exists() {
+        let scratch = run_dir().ok()?.join("prometheus");
+        fs::create_dir_all(&scratch).ok()?;
+        let script = "apt-get download prometheus && dpkg --extract prometheus_*.deb unpacked";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(&scratch);
+        process::run("apt-get", command, Duration::from_secs(120)).ok()?;
+        fs::create_dir_all(place.parent()?).ok()?;
+        // Another process may have been faster.
+        let _ = fs::rename(scratch.join("unpacked"), &place);
+    }
+    Some(programs)
+}
+
+fn promtool(programs: &Path, arguments: &[&str], input: Option<&str>) -> (bool, String) {
+    let mut command = Command::new(programs.join("promtool"));
+    command.args(arguments).current_dir(workspace().join("envoy/prometheus"));
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(text.as_bytes()).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn promtool_accepts_the_configuration_and_the_rules_pass_their_tests() {
+    let Some(programs) = prometheus("promtool_accepts_the_configuration_and_the_rules_pass_their_tests") else {
+        return;
+    };
+    for arguments in [
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "rules/signalr.recording.yml"],
+        ["check", "rules", "rules/signalr.alerts.yml"],
+        ["test", "rules", "tests/signalr.test.yml"],
+    ] {
+        let (passed, said) = promtool(&programs, &arguments, None);
+        assert!(passed, "{arguments:?}: {said}");
+    }
+}
+
+/// A running Prometheus with the shipped configuration, which scrapes this Envoy.
+struct Prometheus {
+    url: String,
+    _process: Process,
+}
+
+impl Prometheus {
+    /// Thresholds and intervals become such as a test can reach.
+    fn start(programs: &Path, envoy: &Envoy) -> Self {
+        let (port, kit) = (free_port().unwrap(), workspace().join("envoy/prometheus"));
+        let folder = run_dir().unwrap().join(format!("prometheus-{port}"));
+        fs::create_dir_all(folder.join("rules")).unwrap();
+        let target = envoy.admin().replace("http://", "");
+        for (file, changes) in [
+            ("prometheus.yml", vec![("envoy:9901", target.as_str()), ("15s", "1s")]),
+            (
+                "rules/signalr.recording.yml",
+                vec![("vector(20000)", "vector(5)"), ("vector(50000)", "vector(5)"), ("vector(100)", "vector(10)")],
+            ),
+            ("rules/signalr.alerts.yml", vec![]),
+        ] {
+            let mut text = fs::read_to_string(kit.join(file)).unwrap();
+            for (from, to) in changes {
+                assert!(text.contains(from), "{file} has no {from}");
+                text = text.replace(from, to);
+            }
+            fs::write(folder.join(file), text).unwrap();
+        }
+        let mut command = Command::new(programs.join("prometheus"));
+        command
+            .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        let mut process = Process::spawn("prometheus", command).unwrap();
+        let url = format!("http://127.0.0.1:{port}");
+        let ready = || http::get(&format!("{url}/-/ready")).is_ok_and(|(status, _)| status == 200);
+        process.wait_ready(Duration::from_secs(30), ready).unwrap();
+        Self { url, _process: process }
+    }
+
+    /// How many series `expression` has that are numbers.
+    fn ask(&self, expression: &str) -> usize {
+        let encoded = utf8_percent_encode(expression, NON_ALPHANUMERIC);
+        let (status, body) = http::get(&format!("{}/api/v1/query?query={encoded}", self.url)).unwrap();
+        assert_eq!(status, 200, "{expression}: {body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let result = answer["data"]["result"].as_array().unwrap();
+        result.iter().filter(|series| series["value"][1] != "NaN").count()
+    }
+
+    fn rules(&self) -> Vec<Value> {
+        let (_, body) = http::get(&format!("{}/api/v1/rules", self.url)).unwrap();
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let groups = answer["data"]["groups"].as_array().unwrap();
+        groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    }
+}
+
+/// Of everything that is counted, and of everything that alerts.
+fn make_trouble(envoy: &Envoy) {
+    let url = envoy.url();
+    for _ in 0..24 {
+        Client::connect(envoy, "/chat", &[]).reset();
+        assert_eq!(upgrade(&url, "/chat?id=made-up", &[]).err(), Some(Some(404)));
+    }
+    Client::connect(envoy, "/chat", &[]).close(Some(1000));
+    let mut full = Vec::new();
+    let refused = loop {
+        match upgrade(&url, "/chat", &[]) {
+            Ok(socket) => full.push(socket),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused, Some(429), "the limit of 12, {} open", full.len());
+}
+
+/// The table of `docs/metrics.md`, but for what no test can bring about: `signalr_gateway_internal_errors_total`.
+const METRICS: [(&str, &str); 15] = [
+    ("websocket_connections_active", "hub"),
+    ("websocket_connections_total", "hub"),
+    ("websocket_connections_closed_total", "hub,closed_by,code"),
+    ("websocket_connection_duration_milliseconds_bucket", "hub"),
+    ("websocket_handshake_milliseconds_bucket", "hub"),
+    ("websocket_handshake_failures_total", "hub,status"),
+    ("websocket_messages_total", "hub,direction"),
+    ("websocket_bytes_total", "hub,direction"),
+    ("websocket_errors_total", "hub,kind"),
+    ("signalr_gateway_connections_active", "hub,transport"),
+    ("signalr_gateway_connections_total", "hub,transport"),
+    ("signalr_gateway_negotiations_total", "hub,result"),
+    ("signalr_gateway_negotiate_to_connect_milliseconds_bucket", "hub"),
+    ("signalr_gateway_affinity_total", "hub,source,outcome"),
+    ("signalr_gateway_rejected_total", "hub,limit,mode"),
+];
+
+#[test]
+fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
+    let Some(programs) = prometheus("every_metric_rule_and_panel_has_data_in_a_real_prometheus") else { return };
+    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
+    let envoy = start(&hubs, 4, json!({"limits": {"connections": {"per_hub": 12}}}), |_| {});
+    let prometheus = Prometheus::start(&programs, &envoy);
+    let _held: Vec<_> = (0..6).map(|_| Client::connect(&envoy, "/chat", &[])).collect();
+    // Rates need two looks.
+    for _ in 0..2 {
+        make_trouble(&envoy);
+        thread::sleep(Duration::from_millis(2_500));
+    }
+
+    for (metric, labels) in METRICS {
+        let matchers: Vec<_> = labels.split(',').map(|label| format!("signalr_{label}!=\"\"")).collect();
+        assert!(prometheus.ask(&format!("{metric}{{{}}}", matchers.join(","))) > 0, "{metric} with {labels}");
+    }
+    every_rule_has_data(&prometheus);
+    every_panel_has_data(&prometheus);
+    promtool_finds_only_what_is_meant(&programs, &envoy);
+}
+
+fn every_rule_has_data(prometheus: &Prometheus) {
+    // Rules that build on others come an evaluation later.
+    let quiet = || {
+        let has_data = |rule: &Value| {
+            rule["health"] == "ok"
+                && match rule["type"].as_str() {
+                    Some("alerting") => rule["state"] != "inactive",
+                    _ => prometheus.ask(rule["name"].as_str().unwrap()) > 0,
+                }
+        };
+        let rules = prometheus.rules();
+        assert_eq!(rules.len(), 25, "rules were loaded");
+        let quiet = rules.into_iter().filter(|rule| !has_data(rule));
+        quiet.map(|rule| rule["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // No internal error is the one good thing that happens here.
+    let settled = wait_until(Duration::from_secs(8), "all rules", || quiet() == ["SignalRInternalErrors"]);
+    assert!(settled.is_ok(), "no data: {:?}", quiet());
+}
+
+fn every_panel_has_data(prometheus: &Prometheus) {
+    let text = fs::read_to_string(workspace().join("envoy/grafana/dashboards/signalr.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let rows: Vec<_> = panels.iter().filter(|panel| panel["type"] == "row").map(|row| &row["title"]).collect();
+    assert_eq!(rows.len(), 5, "{rows:?}");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        for target in panel["targets"].as_array().unwrap() {
+            let written = target["expr"].as_str().unwrap();
+            let expression = written.replace("$__rate_interval", "1m").replace("$hub", ".*");
+            assert!(!expression.contains('$'), "{}: a variable is left: {expression}", panel["title"]);
+            assert!(prometheus.ask(&expression) > 0, "{}: no data: {expression}", panel["title"]);
+        }
+    }
+}
+
+/// Envoy writes no help, and the interface is in milliseconds because Envoy's histograms hold whole numbers.
+fn promtool_finds_only_what_is_meant(programs: &Path, envoy: &Envoy) {
+    let text = envoy.prometheus().unwrap();
+    let ours = |line: &&str| {
+        let name = line.strip_prefix("# TYPE ").unwrap_or(line);
+        name.starts_with("websocket_") || name.starts_with("signalr_")
+    };
+    let scrape = text.lines().filter(ours).fold(String::new(), |all, line| all + line + "\n");
+    let (_, said) = promtool(programs, &["check", "metrics"], Some(&scrape));
+    let meant = |line: &&str| {
+        line.ends_with("no help text") || line.contains("use base unit \"seconds\" instead of \"milliseconds\"")
+    };
+    let others: Vec<_> = said.lines().filter(|line| !meant(line)).collect();
+    assert!(others.is_empty() && said.contains("websocket_"), "{others:#?}");
+}

@@ -1,0 +1,105 @@
+//! What Prometheus would read, as a table of series and numbers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
+use testbed::hub::Hub;
+use testbed::process::wait_until;
+use testbed::tools::EnvoyVersion;
+
+/// How long after an event its numbers may come: counters and gauges once a second, histograms when Envoy flushes them.
+const LATE: Duration = Duration::from_secs(4);
+
+/// Series by `name{label=value,…}`, labels in alphabetical order and without `signalr_`.
+pub(crate) type Series = BTreeMap<String, u64>;
+
+/// An Envoy before these hubs that shows histograms after a second instead of five.
+pub(crate) fn start(hubs: &[Hub], concurrency: u32, settings: Value, patch: fn(&mut Value)) -> Envoy {
+    start_version(EnvoyVersion::Newest, hubs, concurrency, settings, patch)
+}
+
+/// The same in this release.
+pub(crate) fn start_version(
+    version: EnvoyVersion,
+    hubs: &[Hub],
+    concurrency: u32,
+    settings: Value,
+    patch: fn(&mut Value),
+) -> Envoy {
+    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
+    let patch: Patch = Box::new(move |bootstrap| {
+        bootstrap["stats_flush_interval"] = "1s".into();
+        patch(bootstrap);
+    });
+    let options = EnvoyOptions {
+        version,
+        filter: Filter::With(settings),
+        hosts,
+        concurrency,
+        patch: Some(patch),
+        ..EnvoyOptions::default()
+    };
+    Envoy::start(&options).unwrap()
+}
+
+/// The filter's series; of histograms only how many there were.
+pub(crate) fn series(envoy: &Envoy) -> Series {
+    let text = envoy.prometheus().unwrap();
+    let ours = |line: &&str| line.starts_with("websocket_") || line.starts_with("signalr_");
+    let mut all = Series::new();
+    for line in text.lines().filter(ours) {
+        let (written, value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = written.strip_suffix('}').unwrap().split_once('{').unwrap();
+        if name.ends_with("_bucket") || name.ends_with("_sum") {
+            continue;
+        }
+        let plain = |label: &str| label.strip_prefix("signalr_").expect("a label of ours").replace('"', "");
+        let mut labels: Vec<_> = labels.split(',').filter(|label| !label.is_empty()).map(plain).collect();
+        labels.sort();
+        all.insert(format!("{name}{{{}}}", labels.join(",")), value.parse().unwrap());
+    }
+    all
+}
+
+/// The series that `wanted` picks come to be exactly `expected`, neither more nor less.
+pub(crate) fn settles(name: &str, envoy: &Envoy, wanted: impl Fn(&str) -> bool, expected: &[(String, u64)]) {
+    let expected: Series = expected.iter().cloned().collect();
+    let mut found = Series::new();
+    let settled = wait_until(LATE, name, || {
+        found = series(envoy).into_iter().filter(|(series, _)| wanted(series)).collect();
+        found == expected
+    });
+    assert!(
+        settled.is_ok(),
+        "{name}, found and not expected: {:#?}; expected and not found: {:#?}",
+        without(&found, &expected),
+        without(&expected, &found)
+    );
+}
+
+fn without(these: &Series, those: &Series) -> Vec<String> {
+    let missing = these.iter().filter(|(name, value)| those.get(*name) != Some(value));
+    missing.map(|(name, value)| format!("{name} {value}")).collect()
+}
+
+/// Routes before all others.
+pub(crate) fn put_routes_first(bootstrap: &mut Value, mut routes: Vec<Value>) {
+    let all = find(bootstrap, "routes").expect("envoy.yaml has routes").as_array_mut().unwrap();
+    routes.append(all);
+    *all = routes;
+}
+
+fn find<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
+    match value {
+        Value::Object(fields) => {
+            if fields.contains_key(key) {
+                return fields.get_mut(key);
+            }
+            fields.values_mut().find_map(|field| find(field, key))
+        }
+        Value::Array(items) => items.iter_mut().find_map(|item| find(item, key)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
