@@ -38,18 +38,20 @@ fn prometheus(test: &str) -> Option<PathBuf> {
 
 /// Unpacks Debian's package into the cache, which needs no root.
 fn from_debian() -> Option<PathBuf> {
-    let place = tools::cache_dir().ok()?.join("prometheus-debian");
+    let cache = tools::cache_dir().ok()?;
+    let place = cache.join("prometheus-debian");
     let programs = place.join("usr/bin");
     if !programs.exists() {
-        let scratch = run_dir().ok()?.join("prometheus");
+        // Beside its place, because a rename is atomic only there; the testbed sweeps such folders.
+        let scratch = cache.join(format!(".making-prometheus-{}", std::process::id()));
         fs::create_dir_all(&scratch).ok()?;
         let script = "apt-get download prometheus && dpkg --extract prometheus_*.deb unpacked";
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir(&scratch);
-        process::run("apt-get", command, Duration::from_secs(120)).ok()?;
-        fs::create_dir_all(place.parent()?).ok()?;
-        // Another process may have been faster.
-        let _ = fs::rename(scratch.join("unpacked"), &place);
+        let unpacked = process::run("apt-get", command, Duration::from_secs(120));
+        // Another process may have been faster, and then this fails.
+        let _ = unpacked.map(|_| fs::rename(scratch.join("unpacked"), &place));
+        let _ = fs::remove_dir_all(&scratch);
     }
     Some(programs)
 }
@@ -183,6 +185,8 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     let hubs = [Hub::start(&HubOptions::default()).unwrap()];
     let envoy = start(&hubs, 4, json!({"limits": {"connections": {"per_hub": 12}}}), |_| {});
     let prometheus = Prometheus::start(&programs, &envoy);
+    // Prometheus looks at its targets for the first time after some seconds.
+    wait_until(Duration::from_secs(20), "the first scrape", || prometheus.ask("up == 1") > 0).unwrap();
     let _held: Vec<_> = (0..6).map(|_| Client::connect(&envoy, "/chat", &[])).collect();
     // Rates need two looks.
     for _ in 0..2 {
