@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 
+use std::net::{TcpListener, TcpStream};
+
 use serde_json::{Value, json};
-use testbed::envoy::Envoy;
+use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch};
 use testbed::hub::{Hub, HubOptions};
 
 use crate::client::{Client, negotiate, upgrade};
@@ -106,6 +108,31 @@ fn each_failure_is_counted_under_its_own_name() {
         ("websocket_handshake_failures_total{hub=/chat,status=503}".to_owned(), 1),
     ];
     settles("a broken frame and a dead hub", &envoy, known, &expected);
+}
+
+/// A pod that takes connections and never answers. Without health checks, which would wait for it.
+#[test]
+fn a_client_that_leaves_before_the_answer_is_a_failed_handshake_without_status() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let patch: Patch = Box::new(|bootstrap| {
+        bootstrap["static_resources"]["clusters"][0].as_object_mut().unwrap().remove("health_checks").unwrap();
+    });
+    let hosts = Hosts::Fixed(vec![silent.local_addr().unwrap().to_string()]);
+    let envoy = Envoy::start(&EnvoyOptions { hosts, patch: Some(patch), ..EnvoyOptions::default() }).unwrap();
+    let mut client = TcpStream::connect(envoy.url().trim_start_matches("http://")).unwrap();
+    let head = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    let (mut upstream, _) = silent.accept().unwrap();
+    // The request has passed the filter.
+    assert!(upstream.read(&mut [0; 16]).unwrap() > 0);
+    drop(client);
+    let expected = [
+        ("websocket_handshake_failures_total{hub=other,status=none}".to_owned(), 1),
+        ("signalr_gateway_connections_active{hub=other,transport=web_sockets}".to_owned(), 0),
+        ("websocket_connections_active{hub=other}".to_owned(), 0),
+    ];
+    settles("left early", &envoy, |_| true, &expected);
 }
 
 #[test]

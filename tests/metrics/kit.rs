@@ -199,7 +199,10 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
         assert!(prometheus.ask(&format!("{metric}{{{}}}", matchers.join(","))) > 0, "{metric} with {labels}");
     }
     // As `histogram_bucket_settings` has it, not Envoy's default.
-    assert!(prometheus.ask(r#"websocket_connection_duration_milliseconds_bucket{le="86400000"}"#) > 0, "a day's bucket");
+    assert!(
+        prometheus.ask(r#"websocket_connection_duration_milliseconds_bucket{le="86400000"}"#) > 0,
+        "a day's bucket"
+    );
     every_rule_has_data(&prometheus);
     every_panel_has_data(&prometheus);
     promtool_finds_only_what_is_meant(&programs, &envoy);
