@@ -10,7 +10,7 @@ use testbed::process::wait_until;
 use testbed::tools::EnvoyVersion;
 
 /// How long after an event its numbers may come: counters and gauges once a second, histograms when Envoy flushes them.
-const LATE: Duration = Duration::from_secs(4);
+const LATE: Duration = Duration::from_secs(3);
 
 /// Series by `name{label=value,…}`, labels in alphabetical order and without `signalr_`.
 pub(crate) type Series = BTreeMap<String, u64>;
