@@ -270,8 +270,9 @@ impl Stream {
         let Failed { hub, status, is_websocket, at_home } = (**failed).clone();
         self.state = State::Idle;
         let kind = match Failure::read(status, text, is_websocket) {
-            // What follows a DELETE or a close: the end of a connection, not a wrong turn.
-            Some(Failure::UnknownConnection) if at_home => "late_request",
+            // What follows a DELETE or a close: the end of a connection, not a wrong turn. A hub that is just disposing of the
+            // connection answers without words.
+            Some(Failure::UnknownConnection | Failure::NotAHub) if at_home => "late_request",
             Some(failure) => failure.label(),
             None => return,
         };

@@ -343,7 +343,8 @@ fn a_connection_is_counted_once_and_failures_by_their_name() {
     for (upstream, body, kind) in [
         (POD_1, "No Connection with that ID", "late_request"),
         (POD_2, "No Connection with that ID", "unknown_connection"),
-        (POD_1, "", "not_a_hub"),
+        (POD_1, "", "late_request"),
+        (POD_2, "", "not_a_hub"),
     ] {
         let done = gateway.exchange(&request, Some(upstream), ":status 404", &[body]);
         assert_eq!(done.lifecycle, [format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total")]);
