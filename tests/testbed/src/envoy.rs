@@ -22,6 +22,7 @@ use crate::tools::{self, EnvoyVersion};
 use crate::{http, workspace};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const HEALTHY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the filter chain holds.
 #[derive(Clone, Debug)]
@@ -89,7 +90,15 @@ impl Envoy {
         let ready = format!("{}/ready", envoy.admin());
         let live = || http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
         envoy.process.wait_ready(READY_TIMEOUT, live)?;
+        envoy.wait_healthy();
         Ok(envoy)
+    }
+
+    /// On a busy machine Envoy serves before it has found its hubs healthy, and pins nobody to one that is not. A test may
+    /// start with hubs that never are: those it looks at itself.
+    fn wait_healthy(&self) {
+        let hosts = |state: &str| self.counter(&format!("cluster.hubs.membership_{state}")).unwrap_or(0);
+        let _ = wait_until(HEALTHY_TIMEOUT, "healthy hubs", || hosts("healthy") == hosts("total"));
     }
 
     /// Starts an Envoy that is to refuse its configuration, and returns what it said.
