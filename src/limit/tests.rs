@@ -5,6 +5,7 @@ use crate::http::Head;
 use crate::settings::{Settings, Surroundings};
 use crate::store::memory::MemoryStore;
 use std::collections::BTreeSet;
+use std::time::Duration;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -1,0 +1,82 @@
+//! What one look at a slot allows, and what a change of the slot changes in the numbers.
+
+use std::collections::BTreeSet;
+
+use super::counts::{Change, Counts, Full};
+use super::lease::{ConnectionKey, Lease};
+use super::slots::{self, Entry, Slot};
+use super::{ClientKey, InstanceId, Limit};
+use crate::clock::Seconds;
+use crate::metrics::HubLabel;
+use crate::settings::Limits;
+use crate::store::{Store, Version};
+
+/// One try to admit a connection: what its slot holds once the dead are out.
+pub(super) struct Attempt {
+    now: Seconds,
+    pub(super) counts: Counts,
+    before: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) version: Version,
+}
+
+impl Attempt {
+    pub(super) fn start(slot: Slot, limits: &Limits, now: Seconds, store: &dyn Store) -> Self {
+        let counts = Counts::load(store);
+        let (before, version) = slots::load(slot, store);
+        let lives = |entry: &&Entry| entry.lives(&counts, limits.long_polling_idle, now);
+        let entries = before.iter().filter(lives).cloned().collect();
+        Self { now, counts, before, entries, version }
+    }
+
+    /// How many sockets and polls this connection already has.
+    pub(super) fn holds(&self, connection: ConnectionKey) -> usize {
+        self.entries.iter().filter(|entry| entry.connection == connection).count()
+    }
+
+    pub(super) fn over(&self, lease: &Lease, limits: &Limits) -> Option<Limit> {
+        let limit = usize::try_from(limits.per_client?).unwrap_or(usize::MAX);
+        let connections = connections_of(lease.client, &self.entries);
+        (!connections.contains(&lease.connection) && connections.len() >= limit).then_some(Limit::PerClient)
+    }
+
+    /// Adds the connection, and tells what changes.
+    pub(super) fn add(&mut self, lease: &Lease, instance: InstanceId) -> Vec<Change> {
+        // A session between two polls goes on; anything else of the same id may still be there.
+        self.entries.retain(|entry| entry.connection != lease.connection || entry.owner != 0);
+        self.entries.push(Entry::of(lease, instance, self.now));
+        changes(&self.before, &self.entries, Some(&lease.hub), &self.counts, self.now)
+    }
+}
+
+/// The client's connections, each once however many holds it has.
+pub(super) fn connections_of(client: ClientKey, entries: &[Entry]) -> BTreeSet<ConnectionKey> {
+    entries.iter().filter(|entry| entry.client == client).map(|entry| entry.connection).collect()
+}
+
+/// What changes in the numbers when a slot changes. `label` is of the hub that a new entry is for.
+pub(super) fn changes(
+    before: &[Entry],
+    after: &[Entry],
+    label: Option<&HubLabel>,
+    counts: &Counts,
+    now: Seconds,
+) -> Vec<Change> {
+    let (old, new) = (slots::standing(before), slots::standing(after));
+    // The numbers of the dead went with their beats.
+    let gone = old.iter().filter(|(key, entry)| new.get(*key) != Some(*entry) && entry.is_counted(counts, now));
+    let come = new.iter().filter(|(key, entry)| old.get(*key) != Some(*entry));
+    let label = |entry: &Entry| label.filter(|label| label.hash() == entry.hub);
+    gone.map(|(_, entry)| Change::minus((*entry).clone()))
+        .chain(come.map(|(_, entry)| Change::plus((*entry).clone(), label(entry))))
+        .collect()
+}
+
+impl From<Full> for Limit {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Hub => Self::PerHub,
+            Full::Total => Self::Total,
+        }
+    }
+}

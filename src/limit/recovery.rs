@@ -1,0 +1,94 @@
+//! What is made up for: changes that met too many conflicts, what the dead left behind, and an instance that was taken for
+//! dead and is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::counts::{self, Change, Counts};
+use super::lease::Lease;
+use super::slots::{self, Entry, Slot};
+use super::upstreams::Upstream;
+use super::{Limiter, TRIES};
+use crate::clock::Seconds;
+use crate::metrics::HubLabel;
+use crate::signalr::Transport;
+use crate::store::Store;
+
+impl Limiter {
+    /// Shows that this instance lives, makes up for what failed, and drops what the dead left behind. Call every second.
+    /// Returns the number of connections by hub and transport.
+    pub fn tick(&mut self, idle: Duration, now: Seconds, store: &dyn Store) -> Vec<(HubLabel, Transport, u64)> {
+        self.revive(now, store);
+        let owed = std::mem::take(&mut self.owed);
+        // Also without anything owed, for the beat.
+        if counts::apply(&owed, self.instance, None, now, store).is_err() {
+            self.owed = owed;
+        }
+        for (lease, end) in std::mem::take(&mut self.unfinished) {
+            self.end(lease, end, now, store);
+        }
+        if Counts::load(store).is_first(self.instance, now) {
+            for slot in Slot::share_of(now) {
+                let drop_dead = |entries: &mut Vec<Entry>, counts: &Counts| {
+                    entries.retain(|entry| entry.lives(counts, idle, now));
+                };
+                let _ = self.edit(slot, drop_dead, now, store);
+            }
+        }
+        let mut numbers = Counts::load(store).by_hub();
+        let named: BTreeSet<_> = numbers.iter().map(|(hub, transport, _)| (hub.clone(), *transport)).collect();
+        // A row goes with the instance that it belongs to, but what was told of it stays until told anew.
+        numbers.extend(self.told.difference(&named).map(|(hub, transport)| (hub.clone(), *transport, 0)));
+        self.told = named;
+        numbers
+    }
+
+    /// Publishes the open WebSockets by pod, and returns those of all worker threads. Call after [`Limiter::tick`].
+    pub fn publish_upstreams(&self, now: Seconds, store: &dyn Store) -> BTreeMap<Upstream, u64> {
+        self.upstreams.publish(self.instance, &Counts::load(store), now, store)
+    }
+
+    /// Applies changes whose entries are written already: now, or at a later tick.
+    pub(super) fn settle(&mut self, changes: Vec<Change>, now: Seconds, store: &dyn Store) {
+        if !changes.is_empty() && counts::apply(&changes, self.instance, None, now, store).is_err() {
+            self.owed.extend(changes);
+        }
+    }
+
+    /// If the others may have taken this instance for dead, because its thread was busy or the clock was set, its numbers
+    /// go and its entries may be gone: puts them back.
+    pub(super) fn revive(&mut self, now: Seconds, store: &dyn Store) {
+        let alive = Counts::load(store).is_alive(self.instance.get(), now);
+        if alive || counts::apply(&[], self.instance, None, now, store).is_err() {
+            return;
+        }
+        // What is owed to rows that are gone is owed no more.
+        self.owed.retain(|change| !change.is_of(self.instance));
+        let unfinished = self.unfinished.iter().map(|(lease, _)| lease);
+        let changes: Vec<_> =
+            self.held.values().chain(unfinished).filter_map(|lease| self.put_back(lease, now, store)).collect();
+        self.settle(changes, now, store);
+    }
+
+    /// Writes a lease's slot anew, even if its entry is there: whoever is about to drop it for dead must look again.
+    fn put_back(&self, lease: &Lease, now: Seconds, store: &dyn Store) -> Option<Change> {
+        let slot = lease.sharding.slot(lease.client, lease.connection);
+        for _ in 0..TRIES {
+            let (mut entries, version) = slots::load(slot, store);
+            let found = entries.iter().any(|entry| entry.is_of(lease, self.instance));
+            if !found {
+                // Before those that took over from it.
+                entries.insert(0, Entry::of(lease, self.instance, now));
+            }
+            if slots::write(slot, &entries, version, store) {
+                let stands = slots::standing(&entries)
+                    .get(&lease.connection)
+                    .is_some_and(|entry| entry.is_of(lease, self.instance));
+                // A session's number is nobody's, and is gone only if its entry was swept.
+                let uncounted = stands && !(found && lease.transport == Transport::LongPolling);
+                return uncounted.then(|| Change::plus(Entry::of(lease, self.instance, now), Some(&lease.hub)));
+            }
+        }
+        None
+    }
+}
