@@ -21,13 +21,14 @@ mod upstreams;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::{Millis, Seconds};
+use crate::http::Head;
 use crate::metrics::HubLabel;
 use crate::settings::{Limits, Mode, OnError};
 use crate::signalr::Transport;
 use crate::store::{Secret, Store};
 
 pub use client::{ClientKey, Peer};
-pub use lease::{End, Lease, LedgerFailure, Opening, Verdict};
+pub use lease::{End, Lease, LedgerFailure, Opening, Session, Verdict};
 pub use rejection::{Limit, Rejection, reject};
 pub use upstreams::{Upstream, Upstreams};
 
@@ -81,7 +82,7 @@ impl Limiter {
     }
 
     /// The key of the client that sent a request.
-    pub fn client(&self, limits: &Limits, head: &crate::http::Head, peer: &Peer) -> ClientKey {
+    pub fn client(&self, limits: &Limits, head: &Head, peer: &Peer) -> ClientKey {
         client::key(&limits.client, head, peer, &self.secret)
     }
 
@@ -176,12 +177,18 @@ impl Limiter {
         }
     }
 
-    /// The hub ended this long-polling session, whoever holds it.
-    pub fn delete(&mut self, limits: &Limits, client: ClientKey, id: &[u8], now: Seconds, store: &dyn Store) {
+    /// Where the ledger has the long-polling session `id` of the client that sent a request.
+    pub fn session(&self, limits: &Limits, head: &Head, peer: &Peer, id: &[u8]) -> Session {
         let connection = self.connection(id);
-        let slot = Sharding::of(limits).slot(client, connection);
-        let of_session = |entry: &Entry| entry.connection == connection && entry.transport == Transport::LongPolling;
-        let _ = self.edit(slot, |entries, _| entries.retain(|entry| !of_session(entry)), now, store);
+        let slot = Sharding::of(limits).slot(self.client(limits, head, peer), connection);
+        Session { slot, connection }
+    }
+
+    /// The hub ended this long-polling session, whoever holds it.
+    pub fn delete(&mut self, session: &Session, now: Seconds, store: &dyn Store) {
+        let of_session =
+            |entry: &Entry| entry.connection == session.connection && entry.transport == Transport::LongPolling;
+        let _ = self.edit(session.slot, |entries, _| entries.retain(|entry| !of_session(entry)), now, store);
     }
 
     fn lease(&mut self, limits: &Limits, opening: &Opening<'_>) -> Lease {

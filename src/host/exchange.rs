@@ -121,7 +121,7 @@ impl HttpContext for HttpExchange {
 
     fn on_http_response_body(&mut self, buffered: usize, end_of_stream: bool) -> Action {
         let response = BufferType::HttpResponseBody;
-        match self.stream.on_response_chunk(buffered, end_of_stream, store()) {
+        match self.stream.on_response_chunk(buffered, end_of_stream) {
             Chunk::Pass => return Action::Continue,
             Chunk::Hold => return Action::Pause,
             Chunk::Meter => self.meter(Direction::Sent, response, buffered),

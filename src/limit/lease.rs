@@ -75,6 +75,13 @@ pub struct Opening<'a> {
     pub hub: &'a HubLabel,
 }
 
+/// Where the ledger has a long-polling session.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) slot: Slot,
+    pub(super) connection: ConnectionKey,
+}
+
 /// How a hold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

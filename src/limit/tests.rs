@@ -25,6 +25,10 @@ fn hub() -> HubLabel {
     HubLabel::learned(b"/chat")
 }
 
+fn peer(address: &str) -> Peer {
+    Peer::new(format!("{address}:1").as_bytes())
+}
+
 /// Worker threads of one Envoy.
 struct Envoy {
     workers: Vec<Limiter>,
@@ -45,8 +49,12 @@ impl Envoy {
     }
 
     fn client(&self, name: &str) -> ClientKey {
-        let head = Head::default();
-        self.workers[0].client(&self.limits, &head, &Peer::new(format!("{name}:1").as_bytes()))
+        self.workers[0].client(&self.limits, &Head::default(), &peer(name))
+    }
+
+    fn delete(&mut self, worker: usize, client: &str, id: &str) {
+        let session = self.workers[worker].session(&self.limits, &Head::default(), &peer(client), id.as_bytes());
+        self.workers[worker].delete(&session, at(self.now).seconds(), &self.store);
     }
 
     fn connect(
@@ -126,8 +134,7 @@ fn a_long_polling_session_is_one_connection_however_often_it_polls() {
     assert_eq!(envoy.counted(), 0, "silence ends it");
 
     let lease = envoy.poll(1, ANN, "session").unwrap();
-    let client = envoy.client(ANN);
-    envoy.workers[2].delete(&envoy.limits, client, b"session", at(envoy.now).seconds(), &envoy.store);
+    envoy.delete(2, ANN, "session");
     assert_eq!(envoy.counted(), 0, "DELETE ends it");
     envoy.end(1, lease, End::BetweenPolls);
     assert_eq!(envoy.counted(), 0, "the poll that was under way does not bring it back");
@@ -256,8 +263,7 @@ fn a_refused_request_with_the_id_of_an_open_socket_does_not_hide_it() {
         assert_eq!(envoy.counted(), 1, "{transport:?}: the socket is still open");
         assert!(envoy.open(1, ANN, "other").is_none(), "{transport:?}");
     }
-    let client = envoy.client(ANN);
-    envoy.workers[1].delete(&envoy.limits, client, b"id", at(envoy.now).seconds(), &envoy.store);
+    envoy.delete(1, ANN, "id");
     assert_eq!(envoy.counted(), 1, "DELETE ends sessions, not sockets");
     envoy.end(0, socket, End::Over);
     assert_eq!(envoy.counted(), 0);
@@ -438,15 +444,8 @@ fn whatever_happens_the_ledger_agrees_with_a_model() {
                 }
                 _ => {
                     if let Some(session) = sessions.pop_first() {
-                        let key = envoy.client(&format!("192.0.2.{}", session.0));
-                        let id = format!("lp{}-{}", session.0, session.1);
-                        envoy.workers[worker].delete(
-                            &envoy.limits,
-                            key,
-                            id.as_bytes(),
-                            at(envoy.now).seconds(),
-                            &envoy.store,
-                        );
+                        let name = format!("192.0.2.{}", session.0);
+                        envoy.delete(worker, &name, &format!("lp{}-{}", session.0, session.1));
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! Tier 2: whole lives of connections through the core, with several gateways and a clock of the test's own.
 
 use super::*;
+use crate::limit::InstanceId;
 use crate::metrics::Kind;
 use crate::settings::Surroundings;
 use crate::store::memory::MemoryStore;
@@ -38,7 +39,7 @@ impl Gateway {
     fn new(json: &str, secret: u8) -> Self {
         let surroundings = Surroundings { env: &|_| None, process_secret: &|| [secret; 32] };
         let settings = Rc::new(Settings::parse(json.as_bytes(), &surroundings).unwrap());
-        let limiter = Some(Limiter::new(limit::InstanceId::MIN, [secret; 32]));
+        let limiter = Some(Limiter::new(InstanceId::MIN, [secret; 32]));
         let worker = Rc::new(RefCell::new(Worker { limiter, ..Worker::default() }));
         Self { settings, worker, store: MemoryStore::default(), seconds: 1_000_000, nonces: 0 }
     }
@@ -63,7 +64,7 @@ impl Gateway {
         let mut body = None;
         for (index, chunk) in chunks.iter().enumerate() {
             buffered.push_str(chunk);
-            match stream.on_response_chunk(buffered.len(), index + 1 == chunks.len(), store) {
+            match stream.on_response_chunk(buffered.len(), index + 1 == chunks.len()) {
                 Chunk::Complete => body = stream.on_negotiate_answer(buffered.as_bytes(), &mut moment),
                 Chunk::Tell(length) => stream.on_error_text(&buffered.as_bytes()[..length]),
                 Chunk::Pass | Chunk::Hold | Chunk::Meter => {}

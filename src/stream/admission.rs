@@ -1,0 +1,135 @@
+//! What the limits say to a request, and what becomes of the connection that they let in.
+
+use super::{Moment, Request, Stream};
+use crate::affinity::{Answered, Decision, Pinned, Source};
+use crate::clock::{Millis, Seconds};
+use crate::http::Head;
+use crate::limit::{self, End, Lease, LedgerFailure, Limit, Opening, Peer, Rejection, Session, Verdict};
+use crate::metrics::{Count, HubLabel, InternalError};
+use crate::settings::{Limits, Mode};
+use crate::signalr::{Exchange, Step, Transport};
+use crate::store::Store;
+
+/// A connection that this exchange holds, and how it lets go.
+pub(super) struct Held {
+    lease: Lease,
+    end: End,
+}
+
+/// How long after its negotiate a connect still tells something of the client's way, in milliseconds: hubs forget an unused
+/// id sooner.
+const FRESH: u64 = 30_000;
+
+impl Stream {
+    /// The session that a DELETE ends, if the hub agrees.
+    pub(super) fn session(
+        &self,
+        exchange: &Exchange,
+        decision: &Decision,
+        limits: &Limits,
+        head: &Head,
+        peer: &Peer,
+    ) -> Option<Session> {
+        let id = decision.id.as_deref().filter(|_| exchange.step == Step::Delete)?;
+        self.worker.borrow().limiter.as_ref().map(|limiter| limiter.session(limits, head, peer, id))
+    }
+
+    /// Asks the limits. `Some` is the answer to a request that is over one.
+    pub(super) fn admit(
+        &mut self,
+        request: &Request,
+        limits: &Limits,
+        head: &Head,
+        peer: &Peer,
+        moment: &mut Moment<'_>,
+    ) -> Option<Rejection> {
+        let limit = match self.ask_limits(request, limits, head, peer, moment)? {
+            Ok(Verdict::Within) => return None,
+            Ok(Verdict::Over(limit)) => limit,
+            Err(LedgerFailure) => {
+                self.counts.push(Count::InternalError(InternalError::Ledger));
+                if limit::passes_without_ledger(limits) {
+                    return None;
+                }
+                Limit::Ledger
+            }
+        };
+        self.log.push(("signalr_limit", limit.label().to_owned()));
+        self.counts.push(Count::Rejected { hub: request.hub.clone(), limit, mode: limits.mode });
+        let is_negotiate = matches!(request.exchange.step, Step::Negotiate(_));
+        (limits.mode == Mode::Enforce).then(|| limit::reject(limits, limit, is_negotiate, head))
+    }
+
+    /// `None` for what no limit is about.
+    fn ask_limits(
+        &mut self,
+        Request { exchange, hub, decision, .. }: &Request,
+        limits: &Limits,
+        head: &Head,
+        peer: &Peer,
+        moment: &mut Moment<'_>,
+    ) -> Option<Result<Verdict, LedgerFailure>> {
+        let worker = &mut *self.worker.borrow_mut();
+        let limiter = worker.limiter.as_mut()?;
+        if let Step::Negotiate(_) = exchange.step {
+            let client = limiter.client(limits, head, peer);
+            return Some(limiter.negotiate(limits, client, hub, moment.now, moment.store));
+        }
+        let transport = exchange.step.transport()?;
+        // Other applications poll with an `id`, too: what is not surely a connection is not counted as one.
+        if transport != Transport::WebSockets && !hub.is_known() && decision.strip.is_none() {
+            return None;
+        }
+        let client = limiter.client(limits, head, peer);
+        let opening = Opening { client, id: decision.id.as_deref(), transport, hub };
+        Some(limiter.connect(limits, &opening, moment.now, moment.store).map(|(verdict, lease)| {
+            let end = if transport == Transport::LongPolling { End::BetweenPolls } else { End::Over };
+            self.held = lease.map(|lease| Held { lease, end });
+            verdict
+        }))
+    }
+
+    /// Learns from an answer whether a connection began, or is over.
+    pub(super) fn follow_connection(&mut self, request: &Request, answered: &Answered, store: &dyn Store) {
+        let Answered { status, now, .. } = *answered;
+        if let Some(held) = &mut self.held {
+            if status != 200 {
+                held.end = End::Over;
+            }
+            if matches!(status, 101 | 200) && held.lease.is_new() {
+                self.counts.extend(opened(held.lease.transport(), held.lease.hub(), &request.decision, now));
+            }
+        }
+        let mut worker = self.worker.borrow_mut();
+        if let Some(socket) = &mut self.socket {
+            self.counts.extend(socket.on_answer(status, now));
+            self.socket = self.socket.take().filter(|_| status == 101);
+            if let (Some(socket), true, Some(address)) =
+                (&mut self.socket, self.settings.per_upstream, &answered.upstream)
+                && let Some(limiter) = &mut worker.limiter
+            {
+                socket.upstream = Some(limiter.upstreams.opened(socket.hub(), address));
+            }
+        }
+        // Not 404: another pod answers so about a session that goes on.
+        if let (200..300, Some(session), Some(limiter)) = (status, &request.session, &mut worker.limiter) {
+            limiter.delete(session, now.seconds(), store);
+        }
+    }
+
+    /// Lets go of the connection. What was let go of before stays so.
+    pub(super) fn release(&mut self, now: Seconds, store: &dyn Store) {
+        if let (Some(held), Some(limiter)) = (self.held.take(), &mut self.worker.borrow_mut().limiter) {
+            limiter.end(held.lease, held.end, now, store);
+        }
+    }
+}
+
+/// What is counted when a connection has begun.
+fn opened(transport: Transport, hub: &HubLabel, decision: &Decision, now: Millis) -> impl Iterator<Item = Count> {
+    let of_connection = |pinned: &&Pinned| matches!(pinned.source, Source::ConnectionToken | Source::PendingCookie);
+    let waited = decision.pinned.as_ref().filter(of_connection).map(|pinned| now.since(pinned.issued));
+    let waited = waited.filter(|milliseconds| *milliseconds <= FRESH);
+    let waited = waited.map(|milliseconds| Count::NegotiateToConnect { hub: hub.clone(), milliseconds });
+    [Count::Opened { hub: hub.clone(), transport }].into_iter().chain(waited)
+}

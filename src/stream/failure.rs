@@ -1,0 +1,53 @@
+//! Which error a connection's request failed with, by the status and the first words of the body.
+
+use super::{Request, State, Stream};
+use crate::affinity::Answered;
+use crate::lifecycle::Failure;
+use crate::metrics::{Count, HubLabel};
+use crate::signalr::Step;
+
+/// A failure whose body is still to come.
+pub(super) struct Failed {
+    hub: HubLabel,
+    status: u16,
+    is_websocket: bool,
+    /// It reached the pod of its connection, so that pod knows it no more.
+    at_home: bool,
+}
+
+impl Stream {
+    /// Remembers a failure until the body tells which.
+    pub(super) fn tell_failure(&mut self, Request { exchange, hub, decision, .. }: &Request, answered: &Answered) {
+        let status = answered.status;
+        let is_websocket = exchange.step == Step::WebSocket;
+        let of_connection = is_websocket || (decision.id.is_some() && !matches!(exchange.step, Step::Negotiate(_)));
+        if !of_connection || Failure::read(status, b"", is_websocket).is_none() {
+            return;
+        }
+        if is_websocket || hub.is_known() {
+            let home = decision.pinned.as_ref().map(|pinned| &pinned.address);
+            let at_home = home.is_some() && home == answered.upstream.as_ref();
+            self.state = State::Failed(Box::new(Failed { hub: hub.clone(), status, is_websocket, at_home }));
+        }
+    }
+
+    /// Learns from the beginning of an error's body which error it is.
+    pub fn on_error_text(&mut self, text: &[u8]) {
+        let failed = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Failed(failed) => failed,
+            other => {
+                self.state = other;
+                return;
+            }
+        };
+        let Failed { hub, status, is_websocket, at_home } = *failed;
+        let kind = match Failure::read(status, text, is_websocket) {
+            // What follows a DELETE or a close: the end of a connection, not a wrong turn. A hub that is just disposing of the
+            // connection answers without words.
+            Some(Failure::UnknownConnection | Failure::NotAHub) if at_home => "late_request",
+            Some(failure) => failure.label(),
+            None => return,
+        };
+        self.counts.push(Count::WebSocketError { hub, kind });
+    }
+}

@@ -1,0 +1,96 @@
+//! The answer to a negotiate: whether it is worth reading, and the sealed route that goes into it.
+
+use std::borrow::Cow;
+
+use super::{Moment, Request, State, Stream};
+use crate::affinity::{self, Answered};
+use crate::http::{Head, HeaderOp};
+use crate::metrics::{Count, HubLabel, InternalError, Negotiation};
+use crate::signalr::{Answer, MAX_ANSWER, Step};
+use crate::token::{Address, Purpose, Route};
+
+/// A negotiate whose answer's body is still to come.
+pub(super) struct Negotiated {
+    pub(super) hub: HubLabel,
+    /// The hub's path, by which an unknown hub is learned.
+    path: Vec<u8>,
+    /// Where the connection lives; `None` when ids are to be left alone.
+    seal_for: Option<Address>,
+}
+
+impl Stream {
+    /// Waits for the body of a negotiate's answer, if it is worth it.
+    pub(super) fn await_negotiate_answer(
+        &mut self,
+        Request { exchange, hub, .. }: &Request,
+        answered: &Answered,
+        head: &Head,
+    ) -> Option<HeaderOp> {
+        let Step::Negotiate(version) = exchange.step else { return None };
+        let hub = hub.clone();
+        if let Err(result) = expects_answer(answered, head) {
+            self.counts.push(Count::Negotiation { hub, result });
+            return None;
+        }
+        let seal_for = answered.upstream.clone().filter(|_| affinity::issues_token(&self.settings, version));
+        // The body grows, and its length is not known before it has come.
+        let op = seal_for.is_some().then_some(HeaderOp::Remove(Cow::Borrowed("content-length")));
+        self.state = State::Negotiated(Box::new(Negotiated { hub, path: exchange.hub.clone(), seal_for }));
+        op
+    }
+
+    /// Puts the sealed route into a negotiate's answer; `None` leaves the answer as it is.
+    pub fn on_negotiate_answer(&mut self, body: &[u8], moment: &mut Moment<'_>) -> Option<Vec<u8>> {
+        let State::Negotiated(negotiated) = std::mem::replace(&mut self.state, State::Idle) else { return None };
+        let Negotiated { mut hub, path, seal_for } = *negotiated;
+        let answer = Answer::read(body);
+        if matches!(answer, Answer::Id(_) | Answer::OddId) && !hub.is_known() {
+            self.worker.borrow_mut().hubs.learn(HubLabel::learned(&path).as_str(), moment.store);
+            hub = self.label(&path, moment.store);
+        }
+        let (result, replacement) = match &answer {
+            Answer::Id(issued) => {
+                let sealed = seal_for.and_then(|address| self.seal(&issued.id, address, moment));
+                match sealed.and_then(|sealed| issued.splice(body, &sealed)) {
+                    Some(replacement) => (Negotiation::Sealed, Some(replacement)),
+                    None => (Negotiation::Unsealed, None),
+                }
+            }
+            Answer::OddId => (Negotiation::Unsealed, None),
+            Answer::Redirect => (Negotiation::Redirect, None),
+            Answer::Error => (Negotiation::Error, None),
+            Answer::Unknown => (Negotiation::Unrecognised, None),
+        };
+        self.counts.push(Count::Negotiation { hub, result });
+        replacement
+    }
+
+    fn seal(&mut self, id: &[u8], address: Address, moment: &mut Moment<'_>) -> Option<String> {
+        let route = Route::new(address, moment.now, self.settings.connection_token.ttl);
+        let Some(nonce) = (moment.nonce)() else {
+            self.counts.push(Count::InternalError(InternalError::Random));
+            return None;
+        };
+        self.settings.ring.seal(Purpose::ConnectionToken, id, &route, nonce)
+    }
+}
+
+/// Whether the body of a negotiate's answer is worth reading, or else how the negotiate ended.
+fn expects_answer(answered: &Answered, head: &Head) -> Result<(), Negotiation> {
+    if answered.status != 200 {
+        return Err(Negotiation::Failed);
+    }
+    if !answered.negotiated {
+        return Err(Negotiation::Unrecognised);
+    }
+    if head.get("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Negotiation::Encoded);
+    }
+    let length = head.get("content-length").and_then(|text| str::from_utf8(text).ok()?.parse::<usize>().ok());
+    match length {
+        // No body will come to say so.
+        Some(0) => Err(Negotiation::Unrecognised),
+        Some(length) if length > MAX_ANSWER => Err(Negotiation::TooLarge),
+        Some(_) | None => Ok(()),
+    }
+}
