@@ -18,7 +18,7 @@ mod rejection;
 mod slots;
 mod upstreams;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::clock::{Millis, Seconds};
 use crate::http::Head;
@@ -58,8 +58,6 @@ pub struct Limiter {
     unfinished: Vec<(Lease, End)>,
     /// Numbers that met too many conflicts, although their entries are written: the same.
     owed: Vec<Change>,
-    /// What the last tick told, so that the next one tells what has come to nothing.
-    told: BTreeSet<(HubLabel, Transport)>,
     next_hold: u32,
     /// Open WebSockets by pod.
     pub upstreams: Upstreams,
@@ -68,14 +66,12 @@ pub struct Limiter {
 impl Limiter {
     /// An instance with nothing held. `instance` is random, so that a VM that starts anew is a stranger to its past.
     pub fn new(instance: InstanceId, secret: Secret) -> Self {
-        let (held, told) = (BTreeMap::new(), BTreeSet::new());
         Self {
             instance,
             secret,
-            held,
+            held: BTreeMap::new(),
             unfinished: Vec::new(),
             owed: Vec::new(),
-            told,
             next_hold: 1,
             upstreams: Upstreams::default(),
         }

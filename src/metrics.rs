@@ -17,7 +17,7 @@ use crate::limit::Limit;
 use crate::settings::Mode;
 use crate::signalr::Transport;
 
-pub use gauges::gauges;
+pub use gauges::Gauges;
 pub use hub_label::HubLabel;
 pub use labels::{InternalError, MessageType, Negotiation, TrafficUnit};
 

@@ -101,7 +101,7 @@ impl Observed {
 #[derive(Debug)]
 pub struct Socket {
     hub: HubLabel,
-    /// The pod it is counted for, where pods are counted.
+    /// The pod it is counted for.
     pub upstream: Option<Upstream>,
     asked: Millis,
     opened: Option<Millis>,

@@ -1,6 +1,6 @@
 //! Envoy's metric ids, looked up by name once per worker thread.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use log::warn;
 use proxy_wasm::hostcalls;
@@ -11,8 +11,6 @@ use crate::metrics::{Count, Kind};
 #[derive(Default)]
 pub(super) struct Meters {
     ids: HashMap<String, u32>,
-    /// Names of the gauges that were ever set.
-    gauges: BTreeSet<String>,
 }
 
 impl Meters {
@@ -34,18 +32,14 @@ impl Meters {
         }
     }
 
-    /// Sets these gauges, and those that were set before and are not among them to zero.
-    pub(super) fn set_all(&mut self, gauges: &BTreeMap<String, u64>) {
-        let gone: Vec<_> = self.gauges.iter().filter(|name| !gauges.contains_key(*name)).cloned().collect();
-        for (name, value) in
-            gauges.iter().map(|(name, value)| (name.clone(), *value)).chain(gone.into_iter().map(|name| (name, 0)))
-        {
-            if let Some(id) = self.id(MetricType::Gauge, &name)
-                && let Err(status) = hostcalls::record_metric(id, value)
+    /// Sets these gauges.
+    pub(super) fn set(&mut self, gauges: &BTreeMap<String, u64>) {
+        for (name, value) in gauges {
+            if let Some(id) = self.id(MetricType::Gauge, name)
+                && let Err(status) = hostcalls::record_metric(id, *value)
             {
                 warn!("envoy refused to set a gauge: {status:?}");
             }
-            self.gauges.insert(name);
         }
     }
 

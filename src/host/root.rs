@@ -12,7 +12,7 @@ use super::exchange::HttpExchange;
 use super::meters::Meters;
 use super::{now, random, store};
 use crate::limit::{InstanceId, Limiter};
-use crate::metrics;
+use crate::metrics::Gauges;
 use crate::settings::{OWN_SECRET_WARNING, Settings, SettingsError, Surroundings};
 use crate::store::{self, Secret, SecretUse};
 use crate::stream::{Stream, Worker};
@@ -22,6 +22,7 @@ pub(super) struct Root {
     settings: Option<Rc<Settings>>,
     worker: Rc<RefCell<Worker>>,
     meters: Rc<RefCell<Meters>>,
+    gauges: Gauges,
 }
 
 impl Context for Root {}
@@ -37,6 +38,7 @@ impl RootContext for Root {
         match configure(&json, candidate) {
             Ok(settings) => {
                 self.worker.borrow_mut().limiter = limiter(candidate);
+                self.gauges = Gauges::new(settings.per_upstream);
                 self.set_tick_period(BEAT);
                 self.settings = Some(Rc::new(settings));
                 true
@@ -56,8 +58,8 @@ impl RootContext for Root {
         if let Some(limiter) = &mut worker.limiter {
             let now = now().seconds();
             let connections = limiter.tick(settings.limits.long_polling_idle, now, store());
-            let upstreams = settings.per_upstream.then(|| limiter.publish_upstreams(now, store()));
-            meters.set_all(&metrics::gauges(&connections, upstreams.as_ref()));
+            let upstreams = limiter.publish_upstreams(now, store());
+            meters.set(&self.gauges.tell(&connections, &upstreams, store()));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is made up for: changes that met too many conflicts, what the dead left behind, and an instance that was taken for
 //! dead and is not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::counts::{self, Change, Counts};
@@ -35,12 +35,7 @@ impl Limiter {
                 let _ = self.edit(slot, drop_dead, now, store);
             }
         }
-        let mut numbers = Counts::load(store).by_hub();
-        let named: BTreeSet<_> = numbers.iter().map(|(hub, transport, _)| (hub.clone(), *transport)).collect();
-        // A row goes with the instance that it belongs to, but what was told of it stays until told anew.
-        numbers.extend(self.told.difference(&named).map(|(hub, transport)| (hub.clone(), *transport, 0)));
-        self.told = named;
-        numbers
+        Counts::load(store).by_hub()
     }
 
     /// Publishes the open WebSockets by pod, and returns those of all worker threads. Call after [`Limiter::tick`].

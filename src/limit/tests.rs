@@ -342,21 +342,6 @@ fn when_the_whole_process_stood_still_nothing_is_lost() {
 }
 
 #[test]
-fn a_gauge_falls_to_zero_when_its_last_instance_dies() {
-    let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 3}}"#);
-    let lease = envoy.open(1, ANN, "id");
-    let tick = |envoy: &mut Envoy| {
-        envoy.now += 1;
-        let numbers = envoy.workers[0].tick(IDLE, at(envoy.now).seconds(), &envoy.store);
-        numbers.into_iter().map(|(_, _, number)| number).collect::<Vec<_>>()
-    };
-    assert!(lease.is_some());
-    assert_eq!(tick(&mut envoy), [1]);
-    let told: Vec<_> = (0..9).map(|_| tick(&mut envoy)).collect();
-    assert!(told.contains(&vec![0]), "{told:?}");
-}
-
-#[test]
 fn a_poll_of_a_dead_instance_leaves_the_numbers_within_ten_seconds() {
     for start in 0..4 {
         let mut envoy = Envoy::new(2, r#"{"connections": {"total": 1}}"#);

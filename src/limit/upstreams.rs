@@ -1,4 +1,5 @@
-//! Open WebSockets by pod, for autoscalers: `metrics.per_upstream`.
+//! Open WebSockets by pod, for autoscalers. Always known, and told if a configuration asks for it (`metrics.per_upstream`):
+//! those that were opened before are among them.
 //!
 //! Each instance publishes its own numbers once a second, and the sum over the living ones is the gauge. So a VM that
 //! stopped takes its numbers with it, and nothing is ever owed.
@@ -60,6 +61,7 @@ impl Upstreams {
         store: &dyn Store,
     ) -> BTreeMap<Upstream, u64> {
         let own: Vec<String> = self.0.iter().map(|(upstream, open)| row(instance, upstream, *open)).collect();
+        let mut sums = BTreeMap::new();
         for _ in 0..TRIES {
             let (text, version) = match store.load(KEY) {
                 Some((bytes, version)) => (String::from_utf8(bytes).unwrap_or_default(), version),
@@ -67,14 +69,16 @@ impl Upstreams {
             };
             let lives =
                 |line: &&str| read(line).is_some_and(|(by, _, _)| by != instance.get() && counts.is_alive(by, now));
-            let lines: Vec<&str> = text.lines().filter(lives).chain(own.iter().map(String::as_str)).collect();
+            let mut lines: Vec<&str> = text.lines().filter(lives).chain(own.iter().map(String::as_str)).collect();
+            // In one order for all, so that nothing is written when nothing has changed.
+            lines.sort_unstable();
+            sums = sum(&lines);
             let written = lines.join("\n");
             if written == text || store.swap(KEY, written.as_bytes(), version).is_ok() {
-                return sum(&lines);
+                break;
             }
         }
-        // Too many conflicts: the sums of the next second will do.
-        BTreeMap::new()
+        sums
     }
 }
 

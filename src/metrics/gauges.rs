@@ -1,28 +1,173 @@
-//! The gauges: what there is at present.
+//! The gauges: what there is at present, and zero for what there was.
+//!
+//! Envoy never forgets a gauge, and keeps its last number. The instance that set it may be gone: its VM trapped, or the
+//! configuration is another one. So the names told are shared, and whoever tells the gauges tells all of them. Instances of
+//! an older configuration live as long as their connections; they tell what the newest asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HubLabel, stat};
 use crate::limit::Upstream;
 use crate::signalr::Transport;
+use crate::store::{Store, Version};
 
-/// The gauges, by name with labels: `signalr_gateway_connections_active` and `websocket_connections_active`, the latter by
-/// pod where `upstreams` has been asked for.
-pub fn gauges(
+/// A line that says whether WebSockets are told by pod, and one for each name.
+const KEY: &str = "envoy-signalr/gauges";
+const BY_POD: &str = "by-pod";
+const BY_HUB: &str = "by-hub";
+/// 65 hubs by three transports, once more for WebSockets, and what is left for pods that come and go: some 1,700. Some
+/// 200 KB of names.
+const MOST: usize = 2_048;
+/// Attempts to share what is new before it is left for the next second.
+const TRIES: u8 = 4;
+
+const CONNECTIONS: &str = "signalr_gateway_connections_active";
+const WEBSOCKETS: &str = "websocket_connections_active";
+
+/// What one instance tells.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Whether this instance's configuration wants pods told apart, until that is shared.
+    wanted: Option<bool>,
+}
+
+impl Gauges {
+    /// Those of an instance that was configured just now.
+    pub fn new(per_upstream: bool) -> Self {
+        Self { wanted: Some(per_upstream) }
+    }
+
+    /// The gauges to set, by name with labels.
+    pub fn tell(
+        &mut self,
+        connections: &[(HubLabel, Transport, u64)],
+        upstreams: &BTreeMap<Upstream, u64>,
+        store: &dyn Store,
+    ) -> BTreeMap<String, u64> {
+        let mut gauges = BTreeMap::new();
+        for _ in 0..TRIES {
+            let loaded = store.load(KEY);
+            let version = loaded.as_ref().map_or(Version::ABSENT, |(_, version)| *version);
+            let before = loaded.and_then(|(bytes, _)| String::from_utf8(bytes).ok()).unwrap_or_default();
+            let (mode, told) = before.split_once('\n').unwrap_or_default();
+            let told: BTreeSet<&str> = told.lines().collect();
+            let by_pod = self.wanted.unwrap_or(mode == BY_POD);
+            gauges = present(connections, by_pod.then_some(upstreams), &told);
+            for name in told {
+                gauges.entry(name.to_owned()).or_insert(0);
+            }
+            let mode = if by_pod { BY_POD } else { BY_HUB };
+            let after = gauges.keys().fold(mode.to_owned(), |all, name| all + "\n" + name);
+            if after == before || store.swap(KEY, after.as_bytes(), version).is_ok() {
+                self.wanted = None;
+                break;
+            }
+        }
+        gauges
+    }
+}
+
+/// What there is. A pod for which there is no room any more is told as `other`.
+fn present(
     connections: &[(HubLabel, Transport, u64)],
     upstreams: Option<&BTreeMap<Upstream, u64>>,
+    told: &BTreeSet<&str>,
 ) -> BTreeMap<String, u64> {
-    let websockets = "websocket_connections_active";
     let mut gauges = BTreeMap::new();
     for (hub, transport, count) in connections {
         let labels = [("hub", hub.as_str()), ("transport", transport.label())];
-        gauges.insert(stat("signalr_gateway_connections_active", &labels), *count);
+        gauges.insert(stat(CONNECTIONS, &labels), *count);
         if *transport == Transport::WebSockets && upstreams.is_none() {
-            gauges.insert(stat(websockets, &[("hub", hub.as_str())]), *count);
+            gauges.insert(stat(WEBSOCKETS, &labels[..1]), *count);
         }
     }
+    let mut room = MOST.saturating_sub(told.len());
     for (Upstream { hub, address }, count) in upstreams.into_iter().flatten() {
-        gauges.insert(stat(websockets, &[("hub", hub.as_str()), ("upstream", address.as_str())]), *count);
+        let of_pod = |pod: &str| stat(WEBSOCKETS, &[("hub", hub.as_str()), ("upstream", pod)]);
+        let mut name = of_pod(address.as_str());
+        if !told.contains(name.as_str()) {
+            match room.checked_sub(1) {
+                Some(left) => room = left,
+                None => name = of_pod(HubLabel::other().as_str()),
+            }
+        }
+        let sum = gauges.entry(name).or_insert(0);
+        *sum = count.saturating_add(*sum);
     }
     gauges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::token::Address;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn chat() -> HubLabel {
+        HubLabel::learned(b"/chat")
+    }
+
+    fn pods(numbers: impl IntoIterator<Item = u16>) -> BTreeMap<Upstream, u64> {
+        let pod = |port| {
+            let address = Address::new(format!("10.0.0.1:{port}").as_bytes()).unwrap();
+            (Upstream { hub: chat(), address: HubLabel::address(&address) }, 1)
+        };
+        numbers.into_iter().map(pod).collect()
+    }
+
+    fn told(gauges: BTreeMap<String, u64>) -> Vec<String> {
+        let line = |(name, value): (String, u64)| format!("{} {value}", name.replace("signalr_hub=.=/chat;.;", ""));
+        gauges.into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn what_is_told_no_more_is_zero_whoever_told_it() {
+        let store = MemoryStore::default();
+        let sockets = [(chat(), Transport::WebSockets, 2)];
+        let by_transport = |number| format!("signalr_transport=.=web_sockets;.;{CONNECTIONS} {number}");
+        let by_pod = |port, number| format!("signalr_upstream=.=10.0.0.1:{port};.;{WEBSOCKETS} {number}");
+        let all = |number| format!("{WEBSOCKETS} {number}");
+        let mut instances = [false, true, false].map(Gauges::new);
+        let [old, new, newest] = [0, 1, 2];
+        for (name, instance, connections, upstreams, expected) in [
+            ("two", old, &sockets[..], pods([1, 2]), vec![by_transport(2), all(2)]),
+            ("theirs died", old, &[], pods([]), vec![by_transport(0), all(0)]),
+            (
+                "pods are asked for",
+                new,
+                &sockets,
+                pods([1, 2]),
+                vec![by_transport(2), by_pod(1, 1), by_pod(2, 1), all(0)],
+            ),
+            ("a pod is gone", old, &sockets, pods([2]), vec![by_transport(2), by_pod(1, 0), by_pod(2, 1), all(0)]),
+            ("no more", newest, &sockets, pods([2]), vec![by_transport(2), by_pod(1, 0), by_pod(2, 0), all(2)]),
+            ("obeyed", new, &sockets, pods([2]), vec![by_transport(2), by_pod(1, 0), by_pod(2, 0), all(2)]),
+        ] {
+            assert_eq!(told(instances[instance].tell(connections, &upstreams, &store)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn pods_that_come_and_go_for_ever_make_no_more_series_than_there_is_room_for() {
+        let store = MemoryStore::default();
+        let mut instance = Gauges::new(true);
+        for first in (0..4_000).step_by(100) {
+            let gauges = instance.tell(&[], &pods(first..first + 100), &store);
+            assert_eq!(gauges.values().sum::<u64>(), 100, "none is lost: from {first}");
+            assert!(gauges.len() <= MOST + 1, "{} from {first}", gauges.len());
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_shared_is_shared_a_second_later() {
+        let (store, sockets) = (MemoryStore::default(), [(chat(), Transport::WebSockets, 2)]);
+        let (mut one, mut other) = (Gauges::new(false), Gauges::new(false));
+        store.conflicts.set(TRIES.into());
+        for (connections, expected) in [(&sockets[..], 0), (&sockets, 2)] {
+            assert_eq!(one.tell(connections, &pods([]), &store).len(), 2);
+            assert_eq!(other.tell(&[], &pods([]), &store).len(), expected);
+        }
+    }
 }

@@ -104,9 +104,8 @@ impl Stream {
         if let Some(socket) = &mut self.socket {
             self.counts.extend(socket.on_answer(status, now));
             self.socket = self.socket.take().filter(|_| status == 101);
-            if let (Some(socket), true, Some(address)) =
-                (&mut self.socket, self.settings.per_upstream, &answered.upstream)
-                && let Some(limiter) = &mut worker.limiter
+            if let (Some(socket), Some(address), Some(limiter)) =
+                (&mut self.socket, &answered.upstream, &mut worker.limiter)
             {
                 socket.upstream = Some(limiter.upstreams.opened(socket.hub(), address));
             }
