@@ -133,6 +133,8 @@ pub enum Count {
         /// What went wrong.
         kind: &'static str,
     },
+    /// `signalr_gateway_shared_data_conflicts_total`: another worker thread wrote first, so many times.
+    Conflicts(u64),
     /// `signalr_gateway_internal_errors_total`: Envoy refused something that the filter relies on.
     InternalError(InternalError),
 }
@@ -144,7 +146,9 @@ impl Count {
             Self::NegotiateToConnect { milliseconds, .. }
             | Self::WebSocketDuration { milliseconds, .. }
             | Self::WebSocketHandshake { milliseconds, .. } => Kind::Observe(*milliseconds),
-            Self::WebSocketTraffic { amount, .. } | Self::Message { amount, .. } => Kind::Add(*amount),
+            Self::WebSocketTraffic { amount, .. } | Self::Message { amount, .. } | Self::Conflicts(amount) => {
+                Kind::Add(*amount)
+            }
             Self::Affinity { .. }
             | Self::Negotiation { .. }
             | Self::Rejected { .. }
@@ -215,6 +219,7 @@ impl Count {
             Self::WebSocketError { hub, kind } => {
                 stat("websocket_errors_total", &[("hub", hub.as_str()), ("kind", kind)])
             }
+            Self::Conflicts(_) => stat("signalr_gateway_shared_data_conflicts_total", &[]),
             Self::InternalError(kind) => stat("signalr_gateway_internal_errors_total", &[("kind", kind.label())]),
         }
     }

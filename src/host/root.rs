@@ -10,6 +10,7 @@ use proxy_wasm::types::ContextType;
 
 use super::exchange::HttpExchange;
 use super::meters::Meters;
+use super::shared::SharedData;
 use super::{now, random, store};
 use crate::limit::{InstanceId, Limiter};
 use crate::metrics::Gauges;
@@ -55,6 +56,7 @@ impl RootContext for Root {
         let mut worker = self.worker.borrow_mut();
         let mut meters = self.meters.borrow_mut();
         meters.add(&worker.traffic.take());
+        meters.add(&[SharedData::take_conflicts()]);
         if let Some(limiter) = &mut worker.limiter {
             let now = now().seconds();
             let connections = limiter.tick(settings.limits.long_polling_idle, now, store());
