@@ -161,7 +161,7 @@ fn make_trouble(envoy: &Envoy) {
 }
 
 /// The table of `docs/metrics.md`, but for what no test can bring about: `signalr_gateway_internal_errors_total`.
-const METRICS: [(&str, &str); 15] = [
+const METRICS: [(&str, &str); 16] = [
     ("websocket_connections_active", "hub"),
     ("websocket_connections_total", "hub"),
     ("websocket_connections_closed_total", "hub,closed_by,code"),
@@ -177,6 +177,7 @@ const METRICS: [(&str, &str); 15] = [
     ("signalr_gateway_negotiate_to_connect_milliseconds_bucket", "hub"),
     ("signalr_gateway_affinity_total", "hub,source,outcome"),
     ("signalr_gateway_rejected_total", "hub,limit,mode"),
+    ("signalr_gateway_shared_data_conflicts_total", ""),
 ];
 
 #[test]
@@ -195,7 +196,7 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     }
 
     for (metric, labels) in METRICS {
-        let matchers: Vec<_> = labels.split(',').map(|label| format!("signalr_{label}!=\"\"")).collect();
+        let matchers: Vec<_> = labels.split_terminator(',').map(|label| format!("signalr_{label}!=\"\"")).collect();
         assert!(prometheus.ask(&format!("{metric}{{{}}}", matchers.join(","))) > 0, "{metric} with {labels}");
     }
     // As `histogram_bucket_settings` has it, not Envoy's default.

@@ -44,10 +44,13 @@ pub(crate) fn start_version(
     Envoy::start(&options).unwrap()
 }
 
-/// The filter's series; of histograms only how many there were.
+/// The filter's series but for conflicts, which are as threads happen to meet; of histograms only how many there were.
 pub(crate) fn series(envoy: &Envoy) -> Series {
     let text = envoy.prometheus().unwrap();
-    let ours = |line: &&str| line.starts_with("websocket_") || line.starts_with("signalr_");
+    let ours = |line: &&str| {
+        let known = line.starts_with("websocket_") || line.starts_with("signalr_");
+        known && !line.starts_with("signalr_gateway_shared_data_conflicts_total")
+    };
     let mut all = Series::new();
     for line in text.lines().filter(ours) {
         let (written, value) = line.rsplit_once(' ').unwrap();
