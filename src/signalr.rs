@@ -42,6 +42,9 @@ pub enum Step {
     Delete,
     /// Carries an id but is none of the above: a CORS preflight, or a request of a later protocol version.
     Other,
+    /// At a hub's own path with neither id nor upgrade, which hubs refuse: something on the way lost the upgrade of a client
+    /// that skips negotiation. See [`without_id`].
+    WithoutId,
     /// `POST …/_blazor/disconnect`: a Blazor page says goodbye, with its circuit in the body and no id.
     BlazorDisconnect,
     /// A page that the client cookie steers.
@@ -97,6 +100,7 @@ impl Step {
             Self::Send => "send",
             Self::Delete => "delete",
             Self::Other => "other",
+            Self::WithoutId => "without_id",
             Self::BlazorDisconnect => "blazor_disconnect",
             Self::Page => "page",
         }
@@ -108,7 +112,13 @@ impl Step {
             Self::WebSocket => Some(Transport::WebSockets),
             Self::ServerSentEvents => Some(Transport::ServerSentEvents),
             Self::Poll => Some(Transport::LongPolling),
-            Self::Negotiate(_) | Self::Send | Self::Delete | Self::Other | Self::BlazorDisconnect | Self::Page => None,
+            Self::Negotiate(_)
+            | Self::Send
+            | Self::Delete
+            | Self::Other
+            | Self::WithoutId
+            | Self::BlazorDisconnect
+            | Self::Page => None,
         }
     }
 }
@@ -190,6 +200,14 @@ pub fn classify(head: &Head, settings: &Settings) -> Option<Exchange> {
     };
     let hub = if hub.is_empty() { b"/" } else { hub };
     serves(settings, hub).then(|| Exchange { step, hub: hub.to_vec(), id })
+}
+
+/// A request of [`Step::WithoutId`], if `is_hub` says that this path is a hub's: nothing else tells it from any other request.
+pub fn without_id(head: &Head, is_hub: impl FnOnce(&[u8]) -> bool) -> Option<Exchange> {
+    let target = head.get(":path")?;
+    let path = http::path(target);
+    let asks = matches!(head.get(":method")?, b"GET" | b"POST" | b"DELETE") && matches!(find_id(target), Id::Absent);
+    (asks && is_hub(path)).then(|| Exchange { step: Step::WithoutId, hub: path.to_vec(), id: None })
 }
 
 /// Whether `hub` is one of the configured hubs, or any path is.

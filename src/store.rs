@@ -88,6 +88,12 @@ impl HubNames {
         self.0.contains(name)
     }
 
+    /// Whether `path` has the name of a hub that is known here. Asked of every request, so it copies nothing.
+    pub fn has(&self, path: &[u8]) -> bool {
+        let path = if path.len() > 1 { path.strip_suffix(b"/").unwrap_or(path) } else { path };
+        self.0.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(path))
+    }
+
     /// Adds `name`, for all worker threads, if there is room.
     pub fn learn(&mut self, name: &str, store: &dyn Store) {
         for _ in 0..Self::TRIES {

@@ -15,12 +15,12 @@ use std::rc::Rc;
 use crate::affinity::{self, Answered, Decision, Outcome};
 use crate::clock::Millis;
 use crate::frame::Direction;
-use crate::http::{Head, HeaderOp};
+use crate::http::{self, Head, HeaderOp};
 use crate::lifecycle::{Ending, TELLING};
 use crate::limit::{Limiter, Peer, Rejection, Session};
 use crate::metrics::{Count, HubLabel, Negotiation};
 use crate::route;
-use crate::settings::Settings;
+use crate::settings::{Hubs, Settings};
 use crate::signalr::{self, Exchange, MAX_ANSWER, Step};
 use crate::socket::{Socket, Traffic};
 use crate::store::{HubNames, Store};
@@ -118,6 +118,7 @@ impl Stream {
     /// Whether the request's whole head is worth reading. Asked of every request, SignalR's or not.
     pub fn concerns(&self, target: &[u8], upgrade: impl FnOnce() -> Option<Vec<u8>>) -> bool {
         signalr::may_concern(target, &self.settings)
+            || self.is_hub(http::path(target))
             || upgrade().is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
     }
 
@@ -125,7 +126,9 @@ impl Stream {
     /// pin that the client sent.
     pub fn on_request(&mut self, head: &Head, peer: &Peer, moment: &mut Moment<'_>) -> RequestPlan {
         let settings = self.settings.clone();
-        let Some(exchange) = signalr::classify(head, &settings) else { return RequestPlan::Forward(Vec::new()) };
+        let exchange =
+            signalr::classify(head, &settings).or_else(|| signalr::without_id(head, |path| self.is_hub(path)));
+        let Some(exchange) = exchange else { return RequestPlan::Forward(Vec::new()) };
         let decision = affinity::decide(&settings, &exchange, head, moment.now.seconds());
         let hub = self.label(&exchange.hub, moment.store);
         let key = websocket_key(&exchange, head, moment);
@@ -237,6 +240,14 @@ impl Stream {
     /// What the access log is to show, since the last call: names and values. Never an id, only its fingerprint.
     pub fn take_log_fields(&mut self) -> Vec<(&'static str, String)> {
         std::mem::take(&mut self.log)
+    }
+
+    /// Whether a hub of this path is configured, or has answered a negotiate as far as this worker thread knows.
+    fn is_hub(&self, path: &[u8]) -> bool {
+        match &self.settings.hubs {
+            Hubs::Any => self.worker.borrow().hubs.has(path),
+            Hubs::Listed(hubs) => hubs.iter().any(|listed| listed.path.matches(path)),
+        }
     }
 
     fn label(&self, hub: &[u8], store: &dyn Store) -> HubLabel {

@@ -99,7 +99,7 @@ pub fn issue(
             Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete => {
                 ops.extend(connection.follow(exchange.step, decision, nonce));
             }
-            Step::Other | Step::BlazorDisconnect | Step::Page => {}
+            Step::Other | Step::WithoutId | Step::BlazorDisconnect | Step::Page => {}
         }
     }
     ops
@@ -118,7 +118,13 @@ fn client_cookie(
         Step::Negotiate(_) => answered.negotiated,
         Step::WebSocket => exchange.id.is_none() && answered.status == 101,
         Step::Page => (200..400).contains(&answered.status),
-        Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other | Step::BlazorDisconnect => false,
+        Step::ServerSentEvents
+        | Step::Poll
+        | Step::Send
+        | Step::Delete
+        | Step::Other
+        | Step::WithoutId
+        | Step::BlazorDisconnect => false,
     };
     // A client that is where its cookie says keeps the cookie, and with it the date of its placement.
     let holds = |pinned: &super::Pinned| pinned.source == Source::ClientCookie && pinned.address == *upstream;

@@ -10,7 +10,7 @@ use crate::signalr::Step;
 pub(super) struct Failed {
     hub: HubLabel,
     status: u16,
-    is_websocket: bool,
+    step: Step,
     /// It reached the pod of its connection, so that pod knows it no more.
     at_home: bool,
 }
@@ -18,16 +18,18 @@ pub(super) struct Failed {
 impl Stream {
     /// Remembers a failure until the body tells which.
     pub(super) fn tell_failure(&mut self, Request { exchange, hub, decision, .. }: &Request, answered: &Answered) {
-        let status = answered.status;
-        let is_websocket = exchange.step == Step::WebSocket;
-        let of_connection = is_websocket || (decision.id.is_some() && !matches!(exchange.step, Step::Negotiate(_)));
-        if !of_connection || Failure::read(status, b"", is_websocket).is_none() {
-            return;
-        }
-        if is_websocket || hub.is_known() {
+        let (status, step) = (answered.status, exchange.step);
+        let is_of_connection = match step {
+            Step::WebSocket => true,
+            Step::Negotiate(_) | Step::BlazorDisconnect | Step::Page => false,
+            Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other | Step::WithoutId => {
+                hub.is_known()
+            }
+        };
+        if is_of_connection && Failure::read(status, b"", step == Step::WebSocket).is_some() {
             let home = decision.pinned.as_ref().map(|pinned| &pinned.address);
             let at_home = home.is_some() && home == answered.upstream.as_ref();
-            self.state = State::Failed(Box::new(Failed { hub: hub.clone(), status, is_websocket, at_home }));
+            self.state = State::Failed(Box::new(Failed { hub: hub.clone(), status, step, at_home }));
         }
     }
 
@@ -40,8 +42,10 @@ impl Stream {
                 return;
             }
         };
-        let Failed { hub, status, is_websocket, at_home } = *failed;
-        let kind = match Failure::read(status, text, is_websocket) {
+        let Failed { hub, status, step, at_home } = *failed;
+        let kind = match Failure::read(status, text, step == Step::WebSocket) {
+            // A page may be at the same path, and its errors are not a hub's.
+            Some(failure) if step == Step::WithoutId && failure != Failure::MissingId => return,
             // What follows a DELETE or a close: the end of a connection, not a wrong turn. A hub that is just disposing of the
             // connection answers without words.
             Some(Failure::UnknownConnection | Failure::NotAHub) if at_home => "late_request",

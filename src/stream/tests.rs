@@ -352,6 +352,34 @@ fn a_connection_is_counted_once_and_failures_by_their_name() {
     }
 }
 
+/// A proxy before the gateway that drops `upgrade` makes a plain GET of a WebSocket that skips negotiation.
+#[test]
+fn a_request_without_id_is_told_where_a_hub_refuses_it() {
+    let (any, listed) = ("", r#"{"hubs": [{"path": "/chat"}]}"#);
+    let refusal = (":status 400", "Connection ID required");
+    for (name, settings, request, (status, body), told) in [
+        ("a learned hub", any, "GET /Chat/?access_token=x", refusal, true),
+        ("a listed hub", listed, "GET /chat", refusal, true),
+        ("an empty id", listed, "POST /chat?id=", refusal, true),
+        ("some path", any, "GET /other", refusal, false),
+        ("a path that is not listed", listed, "GET /other", refusal, false),
+        ("an id that is there twice", listed, "GET /chat?id=a&id=b", refusal, false),
+        ("a preflight", listed, "OPTIONS /chat", refusal, false),
+        ("a page at the same path", listed, "GET /chat", (":status 404", "No such page"), false),
+        ("a page that is there", listed, "GET /chat", (":status 200", "Connection ID required"), false),
+    ] {
+        let mut gateway = Gateway::new(settings, 1);
+        gateway.negotiate(POD_1);
+        let target = request.split_once(' ').unwrap().1;
+        let stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+        assert!(!told || stream.concerns(target.as_bytes(), || None), "{name}");
+        let done = gateway.exchange(request, Some(POD_1), status, &[body]);
+        let expected = "signalr_hub=.=/chat;.;signalr_kind=.=missing_id;.;websocket_errors_total".to_owned();
+        assert_eq!(done.lifecycle, Vec::from_iter(told.then_some(expected)), "{name}");
+        assert!(done.request.is_empty() && done.response.is_empty(), "{name}: {done:?}");
+    }
+}
+
 #[test]
 fn a_websockets_life_is_told_from_handshake_to_goodbye() {
     let gateway = Gateway::new("", 1);
