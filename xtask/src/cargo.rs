@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 const MODULE_TARGET: &str = "wasm32-wasip1";
 const CORE_TARGET: &str = "wasm32-unknown-unknown";
 
-/// Format, lints on every target the code is built for, documentation.
+/// Format, lints on every target the code is built for and of the fuzz targets, documentation.
 pub(crate) fn check() -> Result<()> {
     add_target(MODULE_TARGET)?;
     add_target(CORE_TARGET)?;
@@ -22,11 +22,26 @@ pub(crate) fn check() -> Result<()> {
             &["clippy", "--package", "envoy-signalr", "--lib", "--target", target, "--", "-D", "warnings"],
         )?;
     }
+    fuzz_targets()?;
     run(
         "documentation",
         Command::new(env!("CARGO"))
             .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
             .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
+    )
+}
+
+/// A workspace of their own, so nothing above has seen them. They are only checked, so the fuzzer's library is not built,
+/// which would want a C++ compiler: a place of it that is not looked at keeps its build script from that.
+fn fuzz_targets() -> Result<()> {
+    let manifest = ["--manifest-path", "fuzz/Cargo.toml"];
+    cargo("format of the fuzz targets", &[&["fmt", "--check"], manifest.as_slice()].concat())?;
+    run(
+        "lints for the fuzz targets",
+        Command::new(env!("CARGO"))
+            .args([&["clippy", "--target-dir", "target/fuzz"], manifest.as_slice(), &["--", "-D", "warnings"]].concat())
+            .env("CUSTOM_LIBFUZZER_PATH", "unused/libfuzzer.a")
+            .current_dir(testbed::workspace()),
     )
 }
 
