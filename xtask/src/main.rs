@@ -28,7 +28,7 @@ enum Task {
         /// Run only the tests whose name contains this
         name: Option<String>,
     },
-    /// Check format, lints (native and wasm) and documentation
+    /// Check format, lints (native, wasm and the fuzz targets) and documentation
     Check,
     /// Build the module and print its path
     Wasm,
