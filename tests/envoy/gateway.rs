@@ -6,7 +6,6 @@ use envoy_signalr::clock::Millis;
 use envoy_signalr::token::{Address, KeyRing, Purpose, Refusal, Route};
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
-use testbed::process::wait_until;
 use testbed::tools::EnvoyVersion;
 
 use crate::client::{Answer, Request, ask};
@@ -40,7 +39,7 @@ impl Gateway {
     pub(crate) fn with(pods: impl IntoIterator<Item = Script>, options: EnvoyOptions) -> Self {
         let pods: Vec<_> = pods.into_iter().map(Upstream::start).collect();
         let hosts = Hosts::Fixed(pods.iter().map(Upstream::address).collect());
-        Self { envoy: start(&EnvoyOptions { hosts, ..options }), pods }
+        Self { envoy: Envoy::start(&EnvoyOptions { hosts, ..options }).unwrap(), pods }
     }
 
     pub(crate) fn ask(&self, request: &Request<'_>) -> Answer {
@@ -83,17 +82,6 @@ impl Gateway {
     pub(crate) fn count(&self, metric: &str, labels: &[(&str, &str)]) -> u32 {
         self.envoy.metric(metric, labels).unwrap() as u32
     }
-}
-
-/// Starts an Envoy and waits until it knows that its pods are healthy.
-///
-/// On a busy machine the start of the filter outlasts the time-out of the health checks, which the same thread makes:
-/// then all pods count as unhealthy until they are asked again, and no pin holds.
-pub(crate) fn start(options: &EnvoyOptions) -> Envoy {
-    let envoy = Envoy::start(options).unwrap();
-    let hosts = |kind| envoy.counter(&format!("cluster.hubs.membership_{kind}")).unwrap();
-    wait_until(Duration::from_secs(20), "healthy pods", || hosts("healthy") == hosts("total")).unwrap();
-    envoy
 }
 
 /// The answer to a negotiate, taken apart.

@@ -19,7 +19,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use crate::client;
-use crate::gateway::{every_version, start};
+use crate::gateway::every_version;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// What ends a record of SignalR's JSON protocol.
@@ -110,7 +110,7 @@ fn hosts(hubs: &[Hub]) -> Hosts {
 fn a_websocket_over_http2_reaches_the_hub_that_negotiated() {
     let hubs = three_hubs().unwrap();
     for (version, options) in every_version(&json!({})) {
-        let envoy = start(&EnvoyOptions { hosts: hosts(&hubs), ..options });
+        let envoy = Envoy::start(&EnvoyOptions { hosts: hosts(&hubs), ..options }).unwrap();
         run(async {
             let mut client = connect(&envoy).await;
             // All on one connection, and the last without a negotiate.
@@ -146,7 +146,8 @@ fn a_websocket_over_http2_reaches_the_hub_that_negotiated() {
 #[test]
 fn without_the_filter_the_hub_refuses_websockets_over_http2() {
     let hubs = three_hubs().unwrap();
-    let envoy = start(&EnvoyOptions { filter: Filter::Absent, hosts: hosts(&hubs), ..EnvoyOptions::default() });
+    let envoy =
+        Envoy::start(&EnvoyOptions { filter: Filter::Absent, hosts: hosts(&hubs), ..EnvoyOptions::default() }).unwrap();
     run(async {
         let mut client = connect(&envoy).await;
         let tunnel = Tunnel::open(&mut client, "/chat").await;

@@ -1,10 +1,10 @@
 //! A sealed id brings each of its requests to the pod that issued it, and the pod sees what it would see without us.
 
 use serde_json::json;
-use testbed::envoy::{EnvoyOptions, Filter, Hosts};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 
 use crate::client::{Request, ask};
-use crate::gateway::{Gateway, PODS, every_version, start};
+use crate::gateway::{Gateway, PODS, every_version};
 use crate::upstream::{Upstream, hub};
 
 /// With three pods in turn, chance passes all of so many in one of 3^6 runs.
@@ -100,7 +100,7 @@ fn a_sealed_id_outlives_a_change_of_the_settings() {
         ("the old key is out", json!({ "keys": [new] }), "unknown_key"),
     ] {
         let hosts = Hosts::Fixed(first.pods.iter().map(Upstream::address).collect());
-        let second = start(&EnvoyOptions { hosts, ..options(affinity) });
+        let second = Envoy::start(&EnvoyOptions { hosts, ..options(affinity) }).unwrap();
         let pods = (0..TRIES).map(|_| ask(&second, &Request::get(&target)).pod());
         let home = pods.filter(|pod| *pod == negotiated.pod).count();
         assert_eq!(home == TRIES, outcome == "routed", "{name}: {home} of {TRIES}");

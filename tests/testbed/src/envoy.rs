@@ -22,7 +22,7 @@ use crate::tools::{self, EnvoyVersion};
 use crate::{http, workspace};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-const HEALTHY_TIMEOUT: Duration = Duration::from_secs(10);
+const HEALTHY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the filter chain holds.
 #[derive(Clone, Debug)]
@@ -84,21 +84,21 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts Envoy and waits until it serves.
+    /// Starts Envoy and waits until it serves and knows its hubs healthy.
     pub fn start(options: &EnvoyOptions) -> Result<Self> {
         let mut envoy = Self::launch(options)?;
         let ready = format!("{}/ready", envoy.admin());
         let live = || http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
         envoy.process.wait_ready(READY_TIMEOUT, live)?;
-        envoy.wait_healthy();
+        envoy.wait_healthy()?;
         Ok(envoy)
     }
 
-    /// On a busy machine Envoy serves before it has found its hubs healthy, and pins nobody to one that is not. A test may
-    /// start with hubs that never are: those it looks at itself.
-    fn wait_healthy(&self) {
-        let hosts = |state: &str| self.counter(&format!("cluster.hubs.membership_{state}")).unwrap_or(0);
-        let _ = wait_until(HEALTHY_TIMEOUT, "healthy hubs", || hosts("healthy") == hosts("total"));
+    /// On a busy machine Envoy serves before it has found its hubs healthy, and pins nobody to one that is not.
+    fn wait_healthy(&self) -> Result<()> {
+        let hosts = |state: &str| self.counter(&format!("cluster.hubs.membership_{state}")).ok();
+        let all = || hosts("total").is_some_and(|total| hosts("healthy") == Some(total));
+        wait_until(HEALTHY_TIMEOUT, "healthy hubs", all)
     }
 
     /// Starts an Envoy that is to refuse its configuration, and returns what it said.
