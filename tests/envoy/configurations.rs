@@ -8,10 +8,8 @@ use std::sync::Mutex;
 use std::thread;
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, connection_manager};
 use testbed::workspace;
-
-use crate::gateway::connection_manager;
 
 /// Files are many, and an Envoy takes a third of a second of which most is waiting.
 const AT_ONCE: usize = 4;

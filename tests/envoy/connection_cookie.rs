@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use envoy_signalr::token::{Purpose, fingerprint_of_id};
 use serde_json::{Value, json};
-use testbed::envoy::Patch;
+use testbed::envoy::{Patch, connection_manager};
 
 use crate::client::{Connection, Request};
 use crate::cookie::{SetCookie, set_cookie, set_cookies};
-use crate::gateway::{Gateway, PODS, connection_manager, distinct, every_version, opened, sealed};
+use crate::gateway::{Gateway, PODS, distinct, every_version, opened, sealed};
 use crate::upstream::hub;
 
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -130,8 +130,3 @@ pub(crate) fn opened(purpose: Purpose, id: &str, sealed: &str) -> Result<Route, 
 fn ago(age: Duration) -> Millis {
     Millis::since_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - age)
 }
-
-/// The HTTP connection manager in a bootstrap.
-pub(crate) fn connection_manager(bootstrap: &mut Value) -> &mut Value {
-    &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-}

@@ -4,10 +4,10 @@
 //! cluster may take the pin off.
 
 use serde_json::{Value, json};
-use testbed::envoy::EnvoyOptions;
+use testbed::envoy::{EnvoyOptions, connection_manager};
 
 use crate::client::Request;
-use crate::gateway::{Gateway, PODS, connection_manager, every_version};
+use crate::gateway::{Gateway, PODS, every_version};
 use crate::upstream::hub;
 
 const PIN: &str = "x-signalr-pin";

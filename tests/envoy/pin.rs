@@ -3,10 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use testbed::envoy::Patch;
+use testbed::envoy::{Patch, connection_manager};
 
 use crate::client::{Connection, Request};
-use crate::gateway::{Gateway, PODS, connection_manager, distinct, keyed};
+use crate::gateway::{Gateway, PODS, distinct, keyed};
 
 const PIN: &str = "x-signalr-pin";
 

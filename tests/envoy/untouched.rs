@@ -8,14 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::envoy::{EnvoyOptions, Filter, Patch};
+use testbed::envoy::{EnvoyOptions, Filter, Patch, connection_manager};
 use testbed::tools::EnvoyVersion;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
 use crate::client::{Answer, Connection, Request};
-use crate::gateway::{Gateway, connection_manager, every_version, keyed};
+use crate::gateway::{Gateway, every_version, keyed};
 use crate::upstream::{Received, Script, echo, head, hub, respond};
 use crate::wire::Body;
 

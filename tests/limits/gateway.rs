@@ -12,6 +12,8 @@ use testbed::hub::{Hub, three_hubs};
 use testbed::process::{run, wait_until};
 use testbed::{target_dir, workspace};
 
+pub(crate) use testbed::envoy::connection_manager;
+
 use crate::wire::{Client, Transport};
 
 /// Within this the numbers are right again after whatever ends a connection orderly: the gauge is set every second.
@@ -122,11 +124,6 @@ pub(crate) fn module_that_traps() -> PathBuf {
         .current_dir(workspace());
     run("cargo", command, Duration::from_secs(900)).unwrap();
     folder.join("wasm32-wasip1/release/envoy_signalr.wasm")
-}
-
-/// The connection manager of the bootstrap's only listener.
-pub(crate) fn connection_manager(bootstrap: &mut Value) -> &mut Value {
-    bootstrap.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config").unwrap()
 }
 
 pub(crate) fn http_filters(bootstrap: &mut Value) -> &mut Vec<Value> {

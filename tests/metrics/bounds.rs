@@ -1,56 +1,35 @@
 //! What a stranger can make up must not become series.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
 use std::thread;
 
 use serde_json::{Value, json};
+use testbed::envoy::{negotiate_route, put_routes_first};
+use testbed::http::Kept;
 use testbed::hub::{Hub, HubOptions};
 use testbed::process::wait_until;
 
 use crate::client::{Client, upgrade};
-use crate::scrape::{put_routes_first, series, start};
+use crate::scrape::{series, start};
 
 const MADE_UP: usize = 10_000;
 /// As many hubs are told apart as `docs/configuration.md` says.
 const MOST_HUBS: usize = 64;
 
-/// A server that answers a negotiate at any path below `/learned`.
+/// Envoy answers a negotiate at any path below `/learned`.
 fn eager_server(bootstrap: &mut Value) {
-    let answer = r#"{"connectionId":"abc","connectionToken":"def","negotiateVersion":1,"availableTransports":[]}"#;
-    let json = json!([{ "header": { "key": "content-type", "value": "application/json" }, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD" }]);
-    let route = json!({
-        "match": { "prefix": "/learned" },
-        "direct_response": { "status": 200, "body": { "inline_string": answer } },
-        "response_headers_to_add": json,
-    });
-    put_routes_first(bootstrap, vec![route]);
+    put_routes_first(bootstrap, vec![negotiate_route("/learned")]);
 }
 
 /// Negotiates at many paths and hosts over one connection.
-fn negotiate_everywhere(address: &str, numbers: impl Iterator<Item = usize>) {
-    let stream = TcpStream::connect(address).unwrap();
-    let mut answers = BufReader::new(stream.try_clone().unwrap());
-    for number in numbers {
+fn negotiate_everywhere(gateway: &str, numbers: impl Iterator<Item = usize>) {
+    let request = |number| {
         let path = if number % 40 == 0 { "learned/" } else { "" };
-        let request = format!(
+        format!(
             "POST /{path}hub-{number}/negotiate HTTP/1.1\r\nhost: host-{number}.example\r\ncontent-length: 0\r\n\r\n"
-        );
-        (&stream).write_all(request.as_bytes()).unwrap();
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            assert!(answers.read_line(&mut line).unwrap() > 0, "the connection was closed");
-            match line.trim_end().split_once(": ") {
-                Some(("content-length", value)) => length = value.parse().unwrap(),
-                Some(_) => {}
-                None if line == "\r\n" => break,
-                None => {}
-            }
-        }
-        answers.by_ref().take(length).read_to_end(&mut Vec::new()).unwrap();
-    }
+        )
+    };
+    Kept::open(gateway).unwrap().ask(&numbers.map(request).collect::<Vec<_>>()).unwrap();
 }
 
 #[test]
@@ -58,11 +37,10 @@ fn ten_thousand_made_up_hubs_and_hosts_make_few_series() {
     let hubs = [Hub::start(&HubOptions::default()).unwrap()];
     let envoy = start(&hubs, 4, json!({}), eager_server);
     Client::connect(&envoy, "/chat", &[]).close(Some(1000));
-    let address = envoy.url().trim_start_matches("http://").to_owned();
     thread::scope(|scope| {
         for first in 0..8 {
-            let address = &address;
-            scope.spawn(move || negotiate_everywhere(address, (first..MADE_UP).step_by(8)));
+            let gateway = envoy.url();
+            scope.spawn(move || negotiate_everywhere(&gateway, (first..MADE_UP).step_by(8)));
         }
     });
     for number in 0..100 {

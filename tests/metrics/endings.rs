@@ -1,11 +1,12 @@
 //! Endings that nobody said goodbye for: who is told to have ended the WebSocket.
 
 use serde_json::{Value, json};
+use testbed::envoy::put_routes_first;
 use testbed::hub::{Hub, HubOptions};
 use testbed::tools::EnvoyVersion;
 
 use crate::client::Client;
-use crate::scrape::{put_routes_first, settles, start_version};
+use crate::scrape::{settles, start_version};
 
 /// Routes that end a WebSocket early when the client asks for it.
 fn short_lives(bootstrap: &mut Value) {

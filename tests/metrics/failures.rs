@@ -5,11 +5,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch};
+use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch, put_routes_first};
 use testbed::hub::{Hub, HubOptions};
 
 use crate::client::{Client, negotiate, upgrade};
-use crate::scrape::{Series, put_routes_first, series, settles, start};
+use crate::scrape::{Series, series, settles, start};
 
 /// Asks for `target`; returns the status and the header `x-signalr-explain`.
 fn ask(envoy: &Envoy, method: &str, target: &str, accept: &str) -> (u16, String) {

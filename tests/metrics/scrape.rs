@@ -86,23 +86,3 @@ fn without(these: &Series, those: &Series) -> Vec<String> {
     let missing = these.iter().filter(|(name, value)| those.get(*name) != Some(value));
     missing.map(|(name, value)| format!("{name} {value}")).collect()
 }
-
-/// Routes before all others.
-pub(crate) fn put_routes_first(bootstrap: &mut Value, mut routes: Vec<Value>) {
-    let all = find(bootstrap, "routes").expect("envoy.yaml has routes").as_array_mut().unwrap();
-    routes.append(all);
-    *all = routes;
-}
-
-fn find<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
-    match value {
-        Value::Object(fields) => {
-            if fields.contains_key(key) {
-                return fields.get_mut(key);
-            }
-            fields.values_mut().find_map(|field| find(field, key))
-        }
-        Value::Array(items) => items.iter_mut().find_map(|item| find(item, key)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
-}

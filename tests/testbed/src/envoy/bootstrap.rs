@@ -14,6 +14,30 @@ use super::{EnvoyOptions, Filter, Hosts};
 /// A further change to the bootstrap.
 pub type Patch = Box<dyn Fn(&mut Value) + Send + Sync>;
 
+/// The connection manager of the only listener. For a [`Patch`], which has nobody to tell an error: it panics without one.
+pub fn connection_manager(bootstrap: &mut Value) -> &mut Value {
+    let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    bootstrap.pointer_mut(place).expect("envoy.yaml has a connection manager")
+}
+
+/// Routes before all others, in the only virtual host.
+pub fn put_routes_first(bootstrap: &mut Value, routes: Vec<Value>) {
+    let all = connection_manager(bootstrap).pointer_mut("/route_config/virtual_hosts/0/routes");
+    let all = all.and_then(Value::as_array_mut).expect("envoy.yaml has routes");
+    all.splice(..0, routes);
+}
+
+/// A route on which Envoy itself answers a negotiate, at any path that begins so.
+pub fn negotiate_route(prefix: &str) -> Value {
+    let answer = r#"{"connectionId":"abc","connectionToken":"def","negotiateVersion":1,"availableTransports":[]}"#;
+    let json = json!({ "key": "content-type", "value": "application/json" });
+    json!({
+        "match": { "prefix": prefix },
+        "direct_response": { "status": 200, "body": { "inline_string": answer } },
+        "response_headers_to_add": [{ "header": json, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD" }],
+    })
+}
+
 /// What the endpoint discovery service says of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthStatus {
