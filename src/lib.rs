@@ -30,6 +30,8 @@
 
 pub mod affinity;
 pub mod clock;
+#[cfg(test)]
+mod cuts;
 pub mod frame;
 #[cfg(target_os = "wasi")]
 mod host;

@@ -1,5 +1,6 @@
 use super::sessions::Session;
 use super::*;
+use crate::cuts::cuts;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -173,25 +174,11 @@ fn no_split_changes_what_is_seen() {
     }
 }
 
-/// Every cut in two, each byte alone, and cuts in three.
 fn assert_splits_agree(direction: Direction, bytes: &[u8]) {
     let whole = watch(direction, [bytes]);
-    for at in 0..=bytes.len() {
-        assert_eq!(watch(direction, [&bytes[..at], &bytes[at..]]), whole, "cut at {at}");
-    }
-    assert_eq!(watch(direction, bytes.chunks(1)), whole, "byte by byte");
-    let mut random = 0x9e37_79b9_u32;
-    let mut below = |most: usize| {
-        random ^= random << 13;
-        random ^= random >> 17;
-        random ^= random << 5;
-        random as usize % (most + 1)
-    };
-    for _ in 0..1_000 {
-        let (one, two) = (below(bytes.len()), below(bytes.len()));
-        let (one, two) = (one.min(two), one.max(two));
-        let cut = [&bytes[..one], &bytes[one..two], &bytes[two..]];
-        assert_eq!(watch(direction, cut), whole, "cut at {one} and {two}");
+    for cut in cuts(bytes, 1_000) {
+        let lengths: Vec<_> = cut.iter().map(|chunk| chunk.len()).collect();
+        assert_eq!(watch(direction, cut), whole, "chunks of {lengths:?}");
     }
 }
 
