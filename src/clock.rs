@@ -45,6 +45,9 @@ impl Millis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(u32);
 
+/// By how many seconds one thread's present may be ahead of another's.
+const AHEAD: u32 = 2;
+
 impl Seconds {
     /// How many bytes [`Seconds::to_bytes`] gives.
     pub(crate) const LEN: usize = 4;
@@ -57,6 +60,12 @@ impl Seconds {
     /// How long ago `earlier` was; zero when it lies ahead, as it may when two gateways' clocks differ.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(u64::from(self.0.saturating_sub(earlier.0)))
+    }
+
+    /// Whether `seen` was less than `life` ago. What lies ahead was seen before the clock was set back, and is over; but for the
+    /// little by which one thread's present differs from another's.
+    pub fn is_within(self, life: Duration, seen: Self) -> bool {
+        seen.0 <= self.0.saturating_add(AHEAD) && self.since(seen) < life
     }
 
     /// Which of `parts` turns it is; 0 when there are none.

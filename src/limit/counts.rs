@@ -83,7 +83,7 @@ impl Counts {
     }
 
     pub(super) fn is_alive(&self, instance: u32, now: Seconds) -> bool {
-        self.beats.get(&instance).is_some_and(|beat| now.since(*beat) < STALE)
+        self.beats.get(&instance).is_some_and(|beat| now.is_within(STALE, *beat))
     }
 
     /// Whether this is the lowest living instance: the one that sweeps.

@@ -12,6 +12,9 @@ use crate::store::{Store, Version};
 const SLOTS: u16 = 1_024;
 const MOST_BUCKETS: usize = 256;
 
+/// By how much one thread's present may be ahead of another's, in microseconds.
+const AHEAD: u64 = 2_000_000;
+
 /// Which of a client's buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -64,16 +67,20 @@ pub(super) fn take(
     let [high, low, ..] = client.0;
     let key = format!("envoy-signalr/rate/{}", u16::from_be_bytes([high, low]) % SLOTS);
     let now = now.micros();
+    let capacity = rate.interval.saturating_mul(u64::from(rate.burst));
     for _ in 0..TRIES {
         let loaded = store.load(&key);
         let version = loaded.as_ref().map_or(Version::ABSENT, |(_, version)| *version);
         let bytes = loaded.map(|(bytes, _)| bytes).unwrap_or_default();
         let mut buckets: Vec<_> = bytes.chunks_exact(Bucket::LEN).filter_map(Bucket::from_bytes).collect();
         buckets.retain(|bucket| bucket.full_at > now);
-        let own = |bucket: &Bucket| bucket.client == client.0 && bucket.kind == kind.code();
-        let spent_until = buckets.extract_if(.., |bucket| own(bucket)).next().map_or(now, |bucket| bucket.full_at);
+        let is_own = |bucket: &Bucket| bucket.client == client.0 && bucket.kind == kind.code();
+        let own = buckets.extract_if(.., |bucket| is_own(bucket)).next();
+        // What is beyond any burst was spent before the clock was set back, or under another configuration.
+        let fullest = now.saturating_add(capacity).saturating_add(AHEAD);
+        let spent_until = own.filter(|own| own.full_at <= fullest).map_or(now, |own| own.full_at);
         let full_at = spent_until.saturating_add(rate.interval);
-        if full_at.saturating_sub(now) > rate.interval.saturating_mul(u64::from(rate.burst)) {
+        if full_at.saturating_sub(now) > capacity {
             return Ok(false);
         }
         if buckets.len() >= MOST_BUCKETS {
@@ -116,6 +123,11 @@ mod tests {
             (1_100, true),
             (1_100, false),
             (9_000, true),
+            (9_000, true),
+            (9_000, true),
+            (8_990, false),
+            // The clock was set back.
+            (1_000, true),
         ] {
             assert_eq!(take(1, Kind::Connect, now), expected, "at {now} ms");
         }

@@ -74,7 +74,7 @@ impl Entry {
 
     /// Whether its holder lives, or its next poll may still come.
     pub(super) fn lives(&self, counts: &Counts, idle: Duration, now: Seconds) -> bool {
-        if self.owner == 0 { now.since(self.seen) < idle } else { counts.is_alive(self.owner, now) }
+        if self.owner == 0 { now.is_within(idle, self.seen) } else { counts.is_alive(self.owner, now) }
     }
 
     /// Whether the lease is this entry's.

@@ -342,6 +342,22 @@ fn when_the_whole_process_stood_still_nothing_is_lost() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_keeps_the_living_and_not_the_dead() {
+    let mut envoy = Envoy::new(3, r#"{"connections": {"per_client": 3}}"#);
+    envoy.now = 10_000;
+    let held = envoy.open(0, ANN, "held").unwrap();
+    assert!(envoy.open(1, ANN, "of the dead").is_some());
+    let poll = envoy.poll(2, ANN, "a silent session").unwrap();
+    envoy.end(2, poll, End::BetweenPolls);
+    envoy.now = 1_000;
+    envoy.pass(10, &[0, 2]);
+    assert_eq!(envoy.counted(), 1);
+    assert!(["one", "two"].iter().all(|id| envoy.open(2, ANN, id).is_some()) && envoy.open(2, ANN, "three").is_none());
+    envoy.end(0, held, End::Over);
+    assert_eq!(envoy.counted(), 2);
+}
+
+#[test]
 fn a_poll_of_a_dead_instance_leaves_the_numbers_within_ten_seconds() {
     for start in 0..4 {
         let mut envoy = Envoy::new(2, r#"{"connections": {"total": 1}}"#);
