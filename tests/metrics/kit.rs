@@ -1,13 +1,11 @@
 //! The kit that users are given, `envoy/prometheus` and `envoy/grafana`, against a real Prometheus.
 //!
-//! Prometheus is on the PATH, or comes from Debian's archive without being installed. Where neither is to be had, these
-//! tests say that they are skipped.
+//! Where Prometheus is not to be had, these tests say that they are skipped; in CI they fail.
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -15,46 +13,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use testbed::envoy::Envoy;
 use testbed::hub::{Hub, HubOptions};
-use testbed::process::{self, Process, free_port, run_dir, wait_until};
-use testbed::{http, tools, workspace};
+use testbed::process::{Process, free_port, run_dir, wait_until};
+use testbed::tools::{self, Skips};
+use testbed::{http, workspace};
 
 use crate::client::{Client, upgrade};
 use crate::scrape::start;
-
-/// The folder with `prometheus` and `promtool`, if there is one; else says that `test` is skipped.
-fn prometheus(test: &str) -> Option<PathBuf> {
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let complete = |folder: &PathBuf| folder.join("promtool").exists() && folder.join("prometheus").exists();
-        std::env::split_paths(&path).find(complete).or_else(|| from_debian().filter(complete))
-    });
-    if folder.is_none() {
-        // Not by a macro: the test runner would keep it to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: {test} (promtool is not installed)");
-    }
-    folder.clone()
-}
-
-/// Unpacks Debian's package into the cache, which needs no root.
-fn from_debian() -> Option<PathBuf> {
-    let cache = tools::cache_dir().ok()?;
-    let place = cache.join("prometheus-debian");
-    let programs = place.join("usr/bin");
-    if !programs.exists() {
-        // Beside its place, because a rename is atomic only there; the testbed sweeps such folders.
-        let scratch = cache.join(format!(".making-prometheus-{}", std::process::id()));
-        fs::create_dir_all(&scratch).ok()?;
-        let script = "apt-get download prometheus && dpkg --extract prometheus_*.deb unpacked";
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).current_dir(&scratch);
-        let unpacked = process::run("apt-get", command, Duration::from_secs(120));
-        // Another process may have been faster, and then this fails.
-        let _ = unpacked.map(|_| fs::rename(scratch.join("unpacked"), &place));
-        let _ = fs::remove_dir_all(&scratch);
-    }
-    Some(programs)
-}
 
 fn promtool(programs: &Path, arguments: &[&str], input: Option<&str>) -> (bool, String) {
     let mut command = Command::new(programs.join("promtool"));
@@ -70,9 +34,8 @@ fn promtool(programs: &Path, arguments: &[&str], input: Option<&str>) -> (bool, 
 
 #[test]
 fn promtool_accepts_the_configuration_and_the_rules_pass_their_tests() {
-    let Some(programs) = prometheus("promtool_accepts_the_configuration_and_the_rules_pass_their_tests") else {
-        return;
-    };
+    let test = "promtool_accepts_the_configuration_and_the_rules_pass_their_tests";
+    let Some(programs) = Skips::here().or_skip(test, tools::prometheus()) else { return };
     for arguments in [
         ["check", "config", "prometheus.yml"],
         ["check", "rules", "rules/signalr.recording.yml"],
@@ -182,7 +145,8 @@ const METRICS: [(&str, &str); 16] = [
 
 #[test]
 fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
-    let Some(programs) = prometheus("every_metric_rule_and_panel_has_data_in_a_real_prometheus") else { return };
+    let test = "every_metric_rule_and_panel_has_data_in_a_real_prometheus";
+    let Some(programs) = Skips::here().or_skip(test, tools::prometheus()) else { return };
     let hubs = [Hub::start(&HubOptions::default()).unwrap()];
     let envoy = start(&hubs, 4, json!({"limits": {"connections": {"per_hub": 12}}}), |_| {});
     let prometheus = Prometheus::start(&programs, &envoy);

