@@ -41,6 +41,17 @@ namespace Chat
             }
         }
 
+        /// <summary>Adds up what the caller streams.</summary>
+        public async Task<int> Sum(IAsyncEnumerable<int> numbers)
+        {
+            var sum = 0;
+            await foreach (var number in numbers)
+            {
+                sum += number;
+            }
+            return sum;
+        }
+
         /// <summary>Ends the caller's connection from the server's side.</summary>
         public void Abort() => Context.Abort();
     }

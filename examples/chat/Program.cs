@@ -26,7 +26,11 @@ namespace Chat
     {
         public void ConfigureServices(IServiceCollection services)
         {
-            services.AddSignalR(options => options.EnableDetailedErrors = true);
+            services.AddSignalR(options =>
+            {
+                options.EnableDetailedErrors = true;
+                options.KeepAliveInterval = Settings.KeepAlive;
+            });
             services.AddSingleton<Relay>();
             services.AddCors(cors => cors.AddDefaultPolicy(policy => policy
                 .WithOrigins(Settings.CorsOrigins)
@@ -67,6 +71,7 @@ namespace Chat
                     // The framework appends `/negotiate`, so the root must be the empty string.
                     endpoints.MapHub<ChatHub>(hub.TrimEnd('/'), options =>
                     {
+                        options.Transports = Settings.Transports;
 #if NET8_0_OR_GREATER
                         options.AllowStatefulReconnects = true;
 #endif

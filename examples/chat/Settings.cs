@@ -1,4 +1,5 @@
 using System;
+using Microsoft.AspNetCore.Http.Connections;
 
 namespace Chat
 {
@@ -13,6 +14,13 @@ namespace Chat
 
         /// <summary>Where the hub is served. With `/` among them there is no page.</summary>
         public static readonly string[] Hubs = List("HUBS", "/chat,/notifications");
+
+        /// <summary>The transports that it offers.</summary>
+        public static readonly HttpTransportType Transports =
+            Text("TRANSPORTS") is string names ? Enum.Parse<HttpTransportType>(names) : HttpTransports.All;
+
+        /// <summary>How long it is silent before it sends a ping.</summary>
+        public static readonly TimeSpan KeepAlive = TimeSpan.FromSeconds(int.Parse(Text("KEEP_ALIVE_SECONDS") ?? "15"));
 
         public static readonly string[] CorsOrigins = List("CORS_ORIGINS", "");
         public static readonly string PathBase = Text("PATH_BASE");

@@ -8,7 +8,7 @@ use testbed::hub::{Hub, HubOptions};
 use testbed::tools::EnvoyVersion;
 
 use crate::client::{Carried, Client, Ended};
-use crate::scrape::{self, series, settles};
+use crate::scrape::{self, series, settles, settles_within};
 
 /// How the connections of [`known_traffic_is_counted_exactly`] end, and who is told to have ended them with which code.
 const ENDINGS: [(&str, u32, &str, &str); 6] = [
@@ -97,7 +97,7 @@ fn known_traffic_is_counted_exactly_on_one_worker_thread_and_on_four() {
 fn connections_of_a_real_client_are_counted_by_transport() {
     let hubs = [Hub::start(&HubOptions::default()).unwrap()];
     let envoy = scrape::start(&hubs, 4, json!({}), |_| {});
-    let hold = Duration::from_secs(4);
+    let hold = Duration::from_secs(8);
     let running = Transport::ALL.map(|transport| {
         start_node(NodeClient { url: envoy.url(), transport, connects: 6, parallel: 6, hold, ..NodeClient::default() })
     });
@@ -109,7 +109,7 @@ fn connections_of_a_real_client_are_counted_by_transport() {
         gauges
     };
     let active = |series: &str| series.contains("_active{");
-    settles("gauges while they are held", &envoy, active, &gauges(6));
+    settles_within(hold, "gauges while they are held", &envoy, active, &gauges(6));
     for client in running {
         let outcome = client.finish().unwrap();
         assert_eq!(outcome.connected, 6, "{:?}", outcome.first_error());
@@ -125,14 +125,23 @@ fn connections_of_a_real_client_are_counted_by_transport() {
         ("websocket_connection_duration_milliseconds_count{hub=/chat}", 6),
         ("websocket_handshake_milliseconds_count{hub=/chat}", 6),
         ("websocket_messages_total{direction=received,hub=/chat}", 30),
-        ("websocket_connections_closed_total{closed_by=client,code=1005,hub=/chat}", 6),
     ];
     expected.extend(counters.map(|(name, value)| (name.to_owned(), value)));
-    // Each poll and each send is steered, too, and their number is the client's own. Goodbyes race: of the client's POSTs
-    // some come when the hub has already let go, and the hub says its own when the WebSocket is still there.
-    let unknown = ["_affinity_total", "_bytes_total", "_errors_total", "_messages_total{direction=sent"];
+    // Each poll and each send is steered, too, and their number is the client's own. Goodbyes race: a hub that has read
+    // SignalR's Close says its own, also before the WebSocket's, and has let go when last words come by requests.
+    let late = "websocket_errors_total{hub=/chat,kind=late_request}";
+    let ends = [
+        "websocket_connections_closed_total{closed_by=client,code=1005,hub=/chat}",
+        "websocket_connections_closed_total{closed_by=server,code=1000,hub=/chat}",
+    ];
+    let unknown = ["_affinity_total", "_bytes_total", "_messages_total{direction=sent", late, ends[0], ends[1]];
     let known = |series: &str| !unknown.iter().any(|part| series.contains(part));
     settles("after they have ended", &envoy, known, &expected);
-    let sent = series(&envoy)["websocket_messages_total{direction=sent,hub=/chat}"];
+    let all = series(&envoy);
+    let sent = all["websocket_messages_total{direction=sent,hub=/chat}"];
     assert!((18..=24).contains(&sent), "three answers to each, and perhaps a goodbye: {sent}");
+    let count = |name| all.get(name).copied().unwrap_or(0);
+    assert_eq!(ends.map(count).iter().sum::<u64>(), 6, "{all:#?}");
+    // SignalR's Close of each; by polls also the last poll and the DELETE.
+    assert!(count(late) <= 6 + 3 * 6, "{} late requests", count(late));
 }

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
+use testbed::clients::Transport;
 use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch, put_routes_first};
 use testbed::hub::{Hub, HubOptions};
 
@@ -108,6 +109,32 @@ fn each_failure_is_counted_under_its_own_name() {
         ("websocket_handshake_failures_total{hub=/chat,status=503}".to_owned(), 1),
     ];
     settles("a broken frame and a dead hub", &envoy, known, &expected);
+}
+
+#[test]
+fn a_transport_that_the_hub_does_not_offer_is_told_from_a_wrong_path() {
+    for offered in [Transport::LongPolling, Transport::WebSockets] {
+        let environment = vec![("TRANSPORTS".to_owned(), format!("{offered:?}").into())];
+        let hubs = [Hub::start(&HubOptions { environment, ..HubOptions::default() }).unwrap()];
+        let envoy = start(&hubs, 2, json!({}), |_| {});
+        let connect = |transport| {
+            let target = format!("/chat?id={}", negotiate(&envoy.url(), "/chat"));
+            match transport {
+                Transport::WebSockets => upgrade(&envoy.url(), &target, &[]).err().flatten(),
+                Transport::ServerSentEvents => Some(ask(&envoy, "GET", &target, "text/event-stream").0),
+                Transport::LongPolling => Some(ask(&envoy, "GET", &target, "*/*").0),
+            }
+        };
+        let mut expected = vec![("websocket_errors_total{hub=/chat,kind=transport_disabled}".to_owned(), 2)];
+        for transport in Transport::ALL.into_iter().filter(|transport| *transport != offered) {
+            assert_eq!(connect(transport), Some(404), "{transport:?} where {offered:?} is offered");
+            if transport == Transport::WebSockets {
+                expected.push(("websocket_handshake_failures_total{hub=/chat,status=404}".to_owned(), 1));
+            }
+        }
+        let failures = |series: &str| series.contains("_errors_") || series.contains("_failures_");
+        settles(&format!("{offered:?} is offered"), &envoy, failures, &expected);
+    }
 }
 
 /// A pod that takes connections and never answers. Without health checks, which would wait for it.

@@ -68,9 +68,20 @@ pub(crate) fn series(envoy: &Envoy) -> Series {
 
 /// The series that `wanted` picks come to be exactly `expected`, neither more nor less.
 pub(crate) fn settles(name: &str, envoy: &Envoy, wanted: impl Fn(&str) -> bool, expected: &[(String, u64)]) {
+    settles_within(LATE, name, envoy, wanted, expected);
+}
+
+/// The same where what is counted needs time of its own to happen.
+pub(crate) fn settles_within(
+    timeout: Duration,
+    name: &str,
+    envoy: &Envoy,
+    wanted: impl Fn(&str) -> bool,
+    expected: &[(String, u64)],
+) {
     let expected: Series = expected.iter().cloned().collect();
     let mut found = Series::new();
-    let settled = wait_until(LATE, name, || {
+    let settled = wait_until(timeout, name, || {
         found = series(envoy).into_iter().filter(|(series, _)| wanted(series)).collect();
         found == expected
     });
