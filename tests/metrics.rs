@@ -16,3 +16,5 @@ mod endings;
 mod failures;
 #[path = "metrics/kit.rs"]
 mod kit;
+#[path = "metrics/upstreams.rs"]
+mod upstreams;

@@ -125,6 +125,17 @@ impl Client {
         self.hear_echo(text);
     }
 
+    /// The pod that it is on, in the hub's own words.
+    pub(crate) fn pod(&mut self) -> String {
+        self.say(&invocation("WhoAmI", &[]));
+        loop {
+            let heard: Value = serde_json::from_str(self.hear().trim_end_matches(SEPARATOR)).unwrap();
+            if let Some(pod) = heard["result"]["pod"].as_str() {
+                return pod.to_owned();
+            }
+        }
+    }
+
     pub(crate) fn echo_in_pieces(&mut self, text: &str) {
         self.say_in_pieces(&invocation("Echo", &[text]));
         self.hear_echo(text);
