@@ -6,6 +6,8 @@ mod client;
 #[path = "metrics/scrape.rs"]
 mod scrape;
 
+#[path = "metrics/access_log.rs"]
+mod access_log;
 #[path = "metrics/bounds.rs"]
 mod bounds;
 #[path = "metrics/counting.rs"]

@@ -195,6 +195,8 @@ impl Envoy {
             .args(["--log-level", level(&options.log_level)?])
             // Several Envoys on one machine would else share memory.
             .arg("--disable-hot-restart")
+            // The access log, too, is to be there when a test looks.
+            .args(["--file-flush-interval-msec", "100"])
             .envs(options.environment.iter().map(|(name, value)| (name, value)));
         if let Some((_, components)) = options.log_level.split_once(',') {
             command.args(["--component-log-level", components]);

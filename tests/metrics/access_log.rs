@@ -1,0 +1,152 @@
+//! The access log of `envoy/envoy.yaml`: one line for each exchange, which says what the filter knows of it, and no id.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use envoy_signalr::token::fingerprint_of_id;
+use serde_json::json;
+use testbed::envoy::Envoy;
+use testbed::http;
+use testbed::hub::{Hub, HubOptions};
+use testbed::process::wait_until;
+use testbed::tools::EnvoyVersion;
+
+use crate::client::{Client, Ended, negotiate, upgrade};
+use crate::scrape::start_version;
+
+const HANDSHAKE: &str = "{\"protocol\":\"json\",\"version\":1}\u{1e}";
+const AGREED: &str = "{}\u{1e}";
+const NEGOTIATE: &str =
+    "POST /chat/negotiate status=200 step=negotiate affinity=balanced limit=- closed_by=- messages=-/-";
+
+/// What an operator is to find: words that stand in one line.
+struct Expected(Vec<String>);
+
+fn line(words: &str) -> Expected {
+    Expected(words.split(' ').map(str::to_owned).collect())
+}
+
+/// A connection with a token of its own.
+struct Connection {
+    token: String,
+}
+
+impl Connection {
+    fn new(envoy: &Envoy) -> Self {
+        Self { token: negotiate(&envoy.url(), "/chat") }
+    }
+
+    fn target(&self) -> String {
+        format!("/chat?id={}", self.token)
+    }
+
+    /// The id as the hub knows it, and the route behind it.
+    fn secrets(&self) -> [&str; 2] {
+        self.token.split_once('.').unwrap().into()
+    }
+
+    /// A line of this connection, steered by its token.
+    fn line(&self, words: &str) -> Expected {
+        let fingerprint = fingerprint_of_id(self.secrets()[0].as_bytes());
+        line(&format!("{words} connection={fingerprint} affinity=connection_token:routed limit=-"))
+    }
+
+    fn websocket(&self, ended: &Ended, words: &str) -> Expected {
+        let Ended { said, heard, .. } = ended;
+        self.line(&format!(
+            "GET /chat status=101 step=websocket messages={}/{} bytes={}/{} {words}",
+            said.messages, heard.messages, said.bytes, heard.bytes
+        ))
+    }
+
+    /// Asks once, and returns the line of it.
+    fn asks(&self, envoy: &Envoy, method: &str, step: &str, body: &str, answer: (u16, &str)) -> Expected {
+        let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+        let uri = format!("{}{}", envoy.url(), self.target());
+        let request = ureq::http::Request::builder().method(method).uri(uri).body(body.to_owned()).unwrap();
+        let mut got = agent.run(request).unwrap();
+        let (status, text) = (got.status().as_u16(), got.body_mut().read_to_string().unwrap());
+        assert_eq!((status, text.as_str()), answer, "{method} {step}");
+        let (received, sent) = (body.len(), text.len());
+        self.line(&format!("{method} /chat status={status} step={step} received={received} sent={sent} closed_by=- code=- messages=-/- bytes=-/-"))
+    }
+
+    /// Opens a stream of events, which ends with the value.
+    fn events(&self, envoy: &Envoy) -> TcpStream {
+        let mut stream = TcpStream::connect(envoy.url().trim_start_matches("http://")).unwrap();
+        let target = self.target();
+        write!(stream, "GET {target} HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b":\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        stream
+    }
+}
+
+/// Known connections by each transport, and the lines that they leave.
+fn live(envoy: &Envoy) -> (Vec<Connection>, Vec<Expected>) {
+    let mut lines = Vec::new();
+    let [polling, streaming, closed, aborted] = [(); 4].map(|()| {
+        lines.push(line(NEGOTIATE));
+        Connection::new(envoy)
+    });
+
+    lines.push(polling.asks(envoy, "GET", "poll", "", (200, "")));
+    lines.push(polling.asks(envoy, "POST", "send", HANDSHAKE, (200, "")));
+    lines.push(polling.asks(envoy, "GET", "poll", "", (200, AGREED)));
+    lines.push(polling.asks(envoy, "DELETE", "delete", "", (202, "")));
+
+    // An id whose route was made up.
+    assert_eq!(http::get(&format!("{}/chat?id=made-up.AAAA", envoy.url())).unwrap().0, 404);
+    lines.push(line("GET /chat status=404 step=poll affinity=connection_token:forged limit=- closed_by=-"));
+
+    let stream = streaming.events(envoy);
+    lines.push(streaming.asks(envoy, "POST", "send", HANDSHAKE, (200, "")));
+    lines.push(streaming.line("GET /chat status=200 step=server_sent_events closed_by=- messages=-/-"));
+
+    let mut client = Client::with_token(envoy, "/chat", &closed.token, &[]);
+    client.echo("known words");
+    let other = Client::with_token(envoy, "/chat", &aborted.token, &[]);
+    let skipping = upgrade(&envoy.url(), "/chat", &[]).unwrap();
+    lines.push(line("GET /chat status=101 step=websocket connection=- affinity=balanced closed_by=client code=none"));
+    assert_eq!(upgrade(&envoy.url(), "/chat", &[]).err(), Some(Some(429)));
+    lines.push(line("GET /chat status=429 step=websocket connection=- affinity=- limit=per_client closed_by=- code=-"));
+    drop((stream, skipping));
+
+    lines.push(closed.websocket(&client.close(Some(1001)), "closed_by=client code=1001"));
+    lines.push(aborted.websocket(&other.aborted(), "closed_by=server code=1000"));
+    (vec![polling, streaming, closed, aborted], lines)
+}
+
+fn lines(envoy: &Envoy) -> Vec<String> {
+    envoy.log().lines().filter(|line| line.contains(" step=")).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_exchange_has_one_line_with_what_is_known_of_it_and_no_secret() {
+    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
+    for version in EnvoyVersion::ALL {
+        let envoy = start_version(version, &hubs, 4, json!({"limits": {"connections": {"per_client": 4}}}), |_| {});
+        let (connections, expected) = live(&envoy);
+        let _ = wait_until(Duration::from_secs(5), "all lines", || lines(&envoy).len() == expected.len());
+        let mut left = lines(&envoy);
+        for Expected(words) in expected {
+            let stands_in = |line: &String| {
+                let line: Vec<_> = line.split(' ').collect();
+                words.iter().all(|word| line.contains(&word.as_str()))
+            };
+            let Some(found) = left.iter().position(stands_in) else {
+                panic!("{version:?}: no line with {words:?} in {left:#?}");
+            };
+            left.remove(found);
+        }
+        assert!(left.is_empty(), "{version:?}: more lines: {left:#?}");
+        let log = envoy.log();
+        let told = connections.iter().flat_map(Connection::secrets).find(|secret| log.contains(secret));
+        assert_eq!((told, log.contains("id=")), (None, false), "{version:?}: a secret in the log");
+    }
+}
