@@ -18,5 +18,7 @@ mod endings;
 mod failures;
 #[path = "metrics/kit.rs"]
 mod kit;
+#[path = "metrics/messages.rs"]
+mod messages;
 #[path = "metrics/upstreams.rs"]
 mod upstreams;

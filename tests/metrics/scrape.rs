@@ -28,7 +28,18 @@ pub(crate) fn start_version(
     settings: Value,
     patch: fn(&mut Value),
 ) -> Envoy {
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
+    let addresses = hubs.iter().map(Hub::address).collect();
+    start_before(version, addresses, concurrency, settings, patch)
+}
+
+/// The same before whatever listens at these addresses.
+pub(crate) fn start_before(
+    version: EnvoyVersion,
+    addresses: Vec<String>,
+    concurrency: u32,
+    settings: Value,
+    patch: fn(&mut Value),
+) -> Envoy {
     let patch: Patch = Box::new(move |bootstrap| {
         bootstrap["stats_flush_interval"] = "1s".into();
         patch(bootstrap);
@@ -36,7 +47,7 @@ pub(crate) fn start_version(
     let options = EnvoyOptions {
         version,
         filter: Filter::With(settings),
-        hosts,
+        hosts: Hosts::Fixed(addresses),
         concurrency,
         patch: Some(patch),
         ..EnvoyOptions::default()

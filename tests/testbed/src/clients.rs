@@ -270,6 +270,15 @@ pub fn drive_chromium<Report: DeserializeOwned>(
     report(program.trim_end_matches(".mjs"), node(program, &options)?, timeout)
 }
 
+/// Runs a program of `tests/clients` in Node, tells it `options`, and returns its report.
+pub fn drive_node<Report: DeserializeOwned>(
+    program: &str,
+    options: &impl Serialize,
+    timeout: Duration,
+) -> Result<Report> {
+    report(program.trim_end_matches(".mjs"), node(program, &serde_json::to_value(options)?)?, timeout)
+}
+
 /// Starts the Node client; the test goes on while it holds its connections.
 pub fn start_node(client: NodeClient) -> Running {
     Running { driver: thread::spawn(move || run_node(&client)) }
@@ -280,8 +289,8 @@ pub fn start_python(client: PythonClient) -> Running {
     Running { driver: thread::spawn(move || run_python(&client)) }
 }
 
-/// A command that runs one of the drivers in JavaScript.
-fn node(program: &str, options: &serde_json::Value) -> Result<Command> {
+/// A command that runs a program of `tests/clients` in Node.
+pub fn node(program: &str, options: &serde_json::Value) -> Result<Command> {
     let modules = tools::node_clients()?.join("node_modules");
     let mut command = Command::new("node");
     command.arg(driver(program)).arg(options.to_string());
