@@ -7,7 +7,7 @@ use crate::affinity::{self, Answered};
 use crate::http::{Head, HeaderOp};
 use crate::metrics::{Count, HubLabel, InternalError, Negotiation};
 use crate::signalr::{Answer, MAX_ANSWER, Step};
-use crate::token::{Address, Purpose, Route};
+use crate::token::{self, Address, Purpose, Route};
 
 /// A negotiate whose answer's body is still to come.
 pub(super) struct Negotiated {
@@ -50,6 +50,7 @@ impl Stream {
         }
         let (result, replacement) = match &answer {
             Answer::Id(issued) => {
+                self.log.push(("signalr_connection", token::fingerprint_of_id(&issued.id)));
                 let sealed = seal_for.and_then(|address| self.seal(&issued.id, address, moment));
                 match sealed.and_then(|sealed| issued.splice(body, &sealed)) {
                     Some(replacement) => (Negotiation::Sealed, Some(replacement)),

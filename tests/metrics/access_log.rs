@@ -46,10 +46,13 @@ impl Connection {
         self.token.split_once('.').unwrap().into()
     }
 
+    fn fingerprint(&self) -> String {
+        fingerprint_of_id(self.secrets()[0].as_bytes())
+    }
+
     /// A line of this connection, steered by its token.
     fn line(&self, words: &str) -> Expected {
-        let fingerprint = fingerprint_of_id(self.secrets()[0].as_bytes());
-        line(&format!("{words} connection={fingerprint} affinity=connection_token:routed limit=-"))
+        line(&format!("{words} connection={} affinity=connection_token:routed limit=-", self.fingerprint()))
     }
 
     fn websocket(&self, ended: &Ended, words: &str) -> Expected {
@@ -91,8 +94,9 @@ impl Connection {
 fn live(envoy: &Envoy) -> (Vec<Connection>, Vec<Expected>) {
     let mut lines = Vec::new();
     let [polling, streaming, closed, aborted] = [(); 4].map(|()| {
-        lines.push(line(NEGOTIATE));
-        Connection::new(envoy)
+        let connection = Connection::new(envoy);
+        lines.push(line(&format!("{NEGOTIATE} connection={}", connection.fingerprint())));
+        connection
     });
 
     lines.push(polling.asks(envoy, "GET", "poll", "", (200, "")));
