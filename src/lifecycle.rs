@@ -4,7 +4,6 @@
 //! clean and a dirty end look the same in them.
 
 use crate::frame::{Close, Direction};
-use crate::http::Head;
 
 /// Who ended a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,13 +174,6 @@ impl Failure {
             Self::Other => "other",
         }
     }
-}
-
-/// Whether a 101 says that messages are compressed (RFC 7692), so that their bytes tell nothing.
-pub fn is_compressed(head: &Head) -> bool {
-    let extensions = head.get("sec-websocket-extensions").unwrap_or_default();
-    let wanted = b"permessage-deflate";
-    extensions.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted))
 }
 
 #[cfg(test)]
