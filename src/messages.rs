@@ -100,6 +100,8 @@ pub enum Handshake {
     Rejected,
     /// There was none, because an earlier WebSocket is resumed.
     Resumed,
+    /// It was compressed, so nobody knows.
+    Compressed,
 }
 
 /// Why messages are no longer counted.
@@ -172,6 +174,9 @@ impl Meter {
             Event::MessageStart(coding) => {
                 self.coding = *coding;
                 if *coding == Coding::Compressed && !self.is_between_messages() {
+                    if self.handshake == Handshake::Pending {
+                        self.handshake = Handshake::Compressed;
+                    }
                     self.stage = Stage::Lost(Unreadable::Compressed);
                 }
             }

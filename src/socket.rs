@@ -317,13 +317,15 @@ mod tests {
 
     #[test]
     fn a_refused_handshake_has_its_name() {
-        for (asked, kind) in [(true, "handshake_rejected"), (false, "handshake_timeout")] {
+        let asked = masked("{\"protocol\":\"x\",\"version\":1}\u{1e}");
+        let compressed = [&[0xc1], &asked[1..]].concat();
+        for (asked, kind) in
+            [(asked, "handshake_rejected"), (compressed, "handshake_rejected"), (Vec::new(), "handshake_timeout")]
+        {
             let mut traffic = Traffic::default();
             let mut socket = Socket::new(HubLabel::learned(b"/chat"), at(0), Detail::Messages, &mut traffic);
             let _ = socket.on_answer(101, at(5));
-            if asked {
-                socket.pass(Direction::Received, &masked("{\"protocol\":\"x\",\"version\":1}\u{1e}"));
-            }
+            socket.pass(Direction::Received, &asked);
             socket.pass(Direction::Sent, &frame(1, "{\"error\":\"no\"}\u{1e}"));
             socket.pass(Direction::Sent, &frame(8, ""));
             let told = told(&socket.finish(&Ending::default(), at(10)));
