@@ -14,8 +14,12 @@ mod faults;
 mod gateway;
 #[path = "limits/keys.rs"]
 mod keys;
+#[path = "limits/ledger.rs"]
+mod ledger;
 #[path = "limits/patient.rs"]
 mod patient;
+#[path = "limits/quick.rs"]
+mod quick;
 #[path = "limits/refusals.rs"]
 mod refusals;
 #[path = "limits/wire.rs"]

@@ -84,7 +84,7 @@ impl Gateway {
     }
 
     pub(crate) fn ledger_failures(&self) -> u64 {
-        number(self.envoy.metric("signalr_gateway_internal_errors_total", &[]).unwrap())
+        number(self.envoy.metric("signalr_gateway_internal_errors_total", &[("signalr_kind", "ledger")]).unwrap())
     }
 
     /// Waits until the gauges say this. Returns how long it took.

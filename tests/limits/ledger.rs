@@ -1,0 +1,52 @@
+//! What becomes of a connection when the ledger cannot be written.
+//!
+//! Brought about in the one way that needs no chance: the slot of a client is full.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::http::Kept;
+
+use crate::gateway::{Gateway, SOON};
+use crate::quick;
+
+/// As `docs/limits.md` says.
+const MOST_IN_A_SLOT: usize = 4_096;
+
+#[test]
+fn what_cannot_be_counted_passes_or_not_as_configured() {
+    for (name, status, rejected) in [("allow", 200, 0), ("deny", 429, 2)] {
+        let limits = json!({
+            "client": { "key": { "header": "x-user" } },
+            "connections": { "per_client": 100_000 },
+            "long_polling_idle": "1h",
+            "on_error": name,
+        });
+        let gateway = Gateway::start(quick::options(&limits, |_| {}));
+        let mut kept = Kept::open(&gateway.envoy.url()).unwrap();
+        let fill: Vec<_> = (0..MOST_IN_A_SLOT).map(|n| quick::poll("ann", &format!("id{n}"))).collect();
+        assert!(kept.ask(&fill).unwrap().iter().all(|status| *status == 200), "{name}");
+        assert_eq!(gateway.ledger_failures(), 0, "{name}");
+        let full = [0, 0, MOST_IN_A_SLOT as u64];
+        gateway.settles(name, full, SOON);
+
+        let more = [quick::poll("ann", "more"), quick::negotiate("ann"), quick::poll("ann", "more")];
+        assert_eq!(kept.ask(&more).unwrap(), [status, 200, status], "{name}");
+        assert_eq!((gateway.ledger_failures(), gateway.rejected("ledger", "enforce")), (2, rejected), "{name}");
+        gateway.stays(name, full, Duration::from_secs(2));
+        // The slot is a thousandth of the ledger.
+        let others = ["bob", "eve"].map(|user| quick::poll(user, user));
+        assert!(kept.ask(&others).unwrap().contains(&200), "{name}");
+        // Where there is room again.
+        let again = [quick::delete("ann", "id7"), quick::poll("ann", "more")];
+        assert_eq!(kept.ask(&again).unwrap(), [200, 200], "{name}");
+        let answer = gateway.user("ann").poll("yet-more");
+        assert_eq!(answer.status, status, "{name}: {answer:?}");
+        if status == 429 {
+            assert_eq!(answer.body, "Connections cannot be counted at the moment.");
+            assert_eq!(answer.header("retry-after"), Some("5"));
+        }
+        let told = gateway.end().matches("details=signalr_ledger_failure ").count();
+        assert_eq!(told, if status == 429 { 3 } else { 0 }, "{name}");
+    }
+}
