@@ -16,6 +16,8 @@ mod gateway;
 mod keys;
 #[path = "limits/ledger.rs"]
 mod ledger;
+#[path = "limits/memory.rs"]
+mod memory;
 #[path = "limits/patient.rs"]
 mod patient;
 #[path = "limits/quick.rs"]
