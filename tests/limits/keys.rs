@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use envoy_signalr::settings::{Settings, Surroundings};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use testbed::envoy::put_routes_first;
 use testbed::process::wait_until;
 use testbed::workspace;
 
@@ -136,17 +137,13 @@ fn addresses_are_those_that_envoy_trusts() {
     drop(open);
 }
 
-/// The sample of `docs/limits.md`, with a key of the test's in place of the one that it fetches, and a lower limit.
+/// The sample of `docs/limits.md` with a lower limit. Envoy itself stands in for whoever has the keys.
 #[test]
 fn claims_can_be_trusted_when_jwt_authn_stands_before() {
     const KEY: [u8; 32] = [7; 32];
     let text = std::fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
     let (_, sample) = text.split_once("```yaml envoy\n").unwrap();
     let mut sample: Value = serde_yaml_ng::from_str(sample.split("```").next().unwrap()).unwrap();
-    let jwks = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(KEY) }] });
-    let provider = sample.pointer_mut("/http_filters/0/typed_config/providers/login").unwrap();
-    assert!(provider.as_object_mut().unwrap().remove("remote_jwks").is_some());
-    provider["local_jwks"] = json!({ "inline_string": jwks.to_string() });
     let settings = sample.pointer_mut("/http_filters/1/typed_config/config/configuration/value").unwrap();
     let fewer = settings.as_str().unwrap().replace("\"per_client\": 20", "\"per_client\": 1");
     *settings = fewer.into();
@@ -156,6 +153,19 @@ fn claims_can_be_trusted_when_jwt_authn_stands_before() {
         let module = filters.pointer(code).unwrap().clone();
         *filters = sample["http_filters"].clone();
         *filters.pointer_mut(&code.replace("/0/", "/1/")).unwrap() = module;
+        let jwks = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(KEY) }] }).to_string();
+        let keys = json!({ "status": 200, "body": { "inline_string": jwks } });
+        put_routes_first(
+            bootstrap,
+            vec![json!({ "match": { "path": "/.well-known/jwks.json" }, "direct_response": keys })],
+        );
+        let resources = &mut bootstrap["static_resources"];
+        let own = json!({ "endpoint": { "address": resources["listeners"][0]["address"] } });
+        let login = json!({
+            "name": "login",
+            "load_assignment": { "cluster_name": "login", "endpoints": [{ "lb_endpoints": [own] }] },
+        });
+        resources["clusters"].as_array_mut().unwrap().push(login);
     };
     let gateway = Gateway::patched(&json!({ "connections": { "total": 1 } }), Box::new(put_in));
     let by_header = |token: String| gateway.client().header("authorization", &format!("Bearer {token}"));
