@@ -73,9 +73,10 @@ fn two_hundred_websockets_at_once_get_as_many_places_as_there_are() {
 
 #[test]
 fn hubs_and_the_whole_have_exactly_as_many_places_as_there_are() {
-    for (name, limits, places, limit) in
-        [("total", json!({ "total": 15 }), 15, "total"), ("per hub", json!({ "per_hub": 10 }), 20, "per_hub")]
-    {
+    for (name, limits, places, limit, details) in [
+        ("total", json!({ "total": 15 }), 15, "total", "signalr_total_limit"),
+        ("per hub", json!({ "per_hub": 10 }), 20, "per_hub", "signalr_hub_limit"),
+    ] {
         let gateway = Gateway::with(&json!({ "connections": limits }));
         // Learned by their first negotiate.
         for hub in ["/chat", "/notifications"] {
@@ -86,9 +87,11 @@ fn hubs_and_the_whole_have_exactly_as_many_places_as_there_are() {
         assert_eq!((open.len(), refused.len()), (places, 60 - places), "{name}");
         assert!(refused.iter().all(Answer::is_refusal), "{name}");
         assert!(gateway.client().negotiate().unwrap_err().is_refusal(), "{name}");
-        assert_eq!(gateway.rejected(limit, "enforce") as usize, 60 - places + 1, "{name}");
+        let rejected = 60 - places + 1;
+        assert_eq!(gateway.rejected(limit, "enforce") as usize, rejected, "{name}");
         drop(open);
         gateway.settles(name, [0; 3], SOON);
+        assert_eq!(gateway.end().matches(&format!("details={details} ")).count(), rejected, "{name}");
     }
 }
 
