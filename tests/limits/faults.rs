@@ -12,34 +12,44 @@ use testbed::process::{run_dir, wait_until};
 use crate::gateway::{
     A_WHILE, AFTER_A_FAULT, BUSY, Gateway, SOON, connection_manager, http_filters, module_that_traps, settings,
 };
-use crate::wire::{Client, Socket};
+use crate::wire::{Client, Session, Socket};
 
 fn connect(client: &Client) -> Socket {
     client.socket(&client.negotiate().unwrap()).unwrap()
 }
 
+fn that_can_trap(workers: u32, limits: &Value) -> Gateway {
+    let module = module_that_traps();
+    Gateway::start(EnvoyOptions {
+        filter: settings(limits),
+        concurrency: workers,
+        patch: Some(Box::new(move |bootstrap| {
+            let wasm = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == "signalr").unwrap();
+            wasm["typed_config"]["config"]["vm_config"]["code"] = json!({ "local": { "filename": module } });
+            // Each worker thread gets as many connections as the others.
+            bootstrap["static_resources"]["listeners"][0]["connection_balance_config"] = json!({ "exact_balance": {} });
+        })),
+        ..EnvoyOptions::default()
+    })
+}
+
+/// Ends the VM of one worker thread.
+fn trap(client: &Client) {
+    let trapped = client.clone().header("x-signalr-trap", "1").negotiate_answer();
+    assert_eq!(trapped.status, 503, "{trapped:?}");
+}
+
 #[test]
 fn after_a_trap_its_connections_leave_and_others_stay() {
-    let module = module_that_traps();
     for workers in [4, 1] {
-        let module = module.clone();
-        let gateway = Gateway::start(EnvoyOptions {
-            filter: settings(&json!({ "connections": { "per_client": 20 } })),
-            concurrency: workers,
-            patch: Some(Box::new(move |bootstrap| {
-                let wasm = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == "signalr").unwrap();
-                wasm["typed_config"]["config"]["vm_config"]["code"] = json!({ "local": { "filename": module } });
-            })),
-            ..EnvoyOptions::default()
-        });
+        let gateway = that_can_trap(workers, &json!({ "connections": { "per_client": 20 } }));
         let client = gateway.client();
         let mut open: Vec<_> = (0..20).map(|_| connect(&client)).collect();
         gateway.settles("before", [20, 0, 0], SOON);
         assert!(client.negotiate().unwrap_err().is_refusal());
 
         let at = Instant::now();
-        let trapped = client.clone().header("x-signalr-trap", "1").negotiate_answer();
-        assert_eq!(trapped.status, 503, "{trapped:?}");
+        trap(&client);
         // Envoy resets the others of that thread when something comes on them.
         let living = thread::scope(|scope| {
             let asked: Vec<_> = open.iter_mut().map(|socket| scope.spawn(|| socket.echoes())).collect();
@@ -68,6 +78,59 @@ fn after_a_trap_its_connections_leave_and_others_stay() {
         drop(open);
         gateway.settles("all closed", [0; 3], SOON);
     }
+}
+
+/// Polls until a worker thread with a living VM takes it, and returns what the hub answers.
+fn poll_in_spite_of_a_trap(session: &Session) -> u16 {
+    loop {
+        let status = session.poll().status;
+        if status != 503 {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn after_a_trap_sessions_leave_that_do_not_poll_again() {
+    // Longer than a fault may be seen: who leaves sooner did not leave for silence.
+    let gateway = that_can_trap(4, &json!({ "connections": { "per_client": 20 }, "long_polling_idle": "30s" }));
+    let client = gateway.client();
+    let sessions: Vec<_> = (0..20).map(|_| client.session(&client.negotiate().unwrap()).unwrap()).collect();
+    let (silent, returning) = sessions.split_at(10);
+    thread::scope(|scope| {
+        let under_way = |expected: u64| {
+            let active = || gateway.envoy.counter("cluster.hubs.upstream_rq_active");
+            wait_until(SOON + BUSY, "polls", || active().is_ok_and(|active| active >= expected)).unwrap();
+        };
+        // First these, so that each worker thread has some of them.
+        let polls: Vec<_> = silent.iter().map(|session| scope.spawn(|| session.poll().status)).collect();
+        under_way(10);
+        returning.iter().for_each(|session| drop(scope.spawn(|| session.poll())));
+        under_way(20);
+        gateway.settles("before", [0, 0, 20], SOON);
+        let at = Instant::now();
+        trap(&client);
+        let again: Vec<_> = returning.iter().map(|session| scope.spawn(|| poll_in_spite_of_a_trap(session))).collect();
+        thread::sleep((AFTER_A_FAULT + BUSY).saturating_sub(at.elapsed()));
+        let counted = gateway.active();
+        gateway.stays("after", counted, A_WHILE);
+
+        sessions.iter().for_each(Session::invoke);
+        let statuses: Vec<_> = polls.into_iter().map(|poll| poll.join().unwrap()).collect();
+        let untouched = statuses.iter().filter(|status| **status == 200).count();
+        println!("{untouched} of {} silent sessions survived a trap", silent.len());
+        assert!((1..silent.len()).contains(&untouched), "{statuses:?}");
+        assert_eq!(counted, [0, 0, (returning.len() + untouched) as u64], "{statuses:?}");
+        assert!(again.into_iter().all(|poll| poll.join().unwrap() == 200));
+    });
+    // Who comes late finds a place again, and takes no two.
+    sessions.iter().for_each(Session::ask);
+    gateway.settles("all have come back", [0, 0, 20], SOON);
+    assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()));
+    sessions.iter().for_each(Session::close);
+    gateway.settles("all closed", [0; 3], SOON);
+    assert_eq!(gateway.ledger_failures(), 0);
 }
 
 #[test]

@@ -239,7 +239,7 @@ impl Connection {
         match self {
             Self::Socket(socket) => socket.close(),
             Self::Events(events) => drop(events),
-            Self::Session(session) => assert_eq!(session.client.delete(&session.id).status, 202),
+            Self::Session(session) => session.close(),
         }
     }
 
@@ -354,7 +354,7 @@ pub(crate) struct Session {
 impl Session {
     /// A poll that returns at once, because there is an answer.
     pub(crate) fn ask(&self) {
-        self.client.send(&self.id, &invocation()).unwrap();
+        self.invoke();
         loop {
             let answer = self.poll();
             assert_eq!(answer.status, 200, "{answer:?}");
@@ -364,8 +364,17 @@ impl Session {
         }
     }
 
+    /// Asks the hub something; whichever poll is under way gets the answer.
+    pub(crate) fn invoke(&self) {
+        self.client.send(&self.id, &invocation()).unwrap();
+    }
+
     pub(crate) fn poll(&self) -> Answer {
         self.client.get(&self.id)
+    }
+
+    pub(crate) fn close(&self) {
+        assert_eq!(self.client.delete(&self.id).status, 202);
     }
 }
 
