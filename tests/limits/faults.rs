@@ -168,8 +168,12 @@ impl Watched {
         Self(folder.join("resource.json"))
     }
 
-    fn write(&self, resource: &Value) {
-        write_resource(&self.0, resource);
+    /// Puts other limits into the resource.
+    fn update(&self, limits: &Value) {
+        let text = std::fs::read_to_string(&self.0).unwrap();
+        let mut resource = serde_json::from_str::<Value>(&text).unwrap()["resources"][0].take();
+        set_limits(&mut resource, limits);
+        write_resource(&self.0, &resource);
     }
 
     fn source(&self) -> Value {
@@ -207,14 +211,14 @@ fn listener_from(file: &Path, source: &Value, bootstrap: &mut Value) {
     bootstrap["dynamic_resources"] = json!({ "lds_config": source });
 }
 
-fn set_limit(resource: &mut Value, limit: u32) {
+fn set_limits(resource: &mut Value, limits: &Value) {
     let pointer = if resource.get("filter_chains").is_some() {
         "/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value"
     } else {
         "/typed_config/config/configuration/value"
     };
     let value = resource.pointer_mut(pointer).unwrap();
-    *value = json!({ "limits": { "connections": { "per_client": limit } } }).to_string().into();
+    *value = json!({ "limits": limits }).to_string().into();
 }
 
 #[test]
@@ -234,10 +238,7 @@ fn a_new_configuration_finds_what_is_open_and_holds_for_what_is_new() {
         let mut open: Vec<_> = (0..100).map(|_| connect(&client)).collect();
         gateway.settles(name, [100, 0, 0], SOON);
 
-        let text = std::fs::read_to_string(&watched.0).unwrap();
-        let mut resource = serde_json::from_str::<Value>(&text).unwrap()["resources"][0].take();
-        set_limit(&mut resource, 50);
-        watched.write(&resource);
+        watched.update(&json!({ "connections": { "per_client": 50 } }));
         let refused = || client.bare_socket(None).is_err_and(|answer| answer.is_refusal());
         wait_until(Duration::from_secs(20), "the new limit", refused).unwrap();
         assert!(client.negotiate().unwrap_err().is_refusal(), "{name}");
@@ -254,4 +255,42 @@ fn a_new_configuration_finds_what_is_open_and_holds_for_what_is_new() {
         gateway.settles(name, [0; 3], SOON);
         assert_eq!(gateway.ledger_failures(), 0, "{name}");
     }
+}
+
+#[test]
+fn when_the_key_changes_clients_begin_anew_and_the_whole_does_not() {
+    let watched = Watched::new("key");
+    let (file, source) = (watched.0.clone(), watched.source());
+    let before = json!({ "connections": { "per_client": 5 }, "long_polling_idle": "10s" });
+    let gateway = Gateway::patched(&before, Box::new(move |bootstrap| filter_from(&file, &source, bootstrap)));
+    let (ann, bob) = (gateway.user("ann"), gateway.user("bob"));
+    let mut open: Vec<_> = (0..4).map(|_| connect(&ann)).collect();
+    let session = ann.session(&ann.negotiate().unwrap()).unwrap();
+    assert!(bob.negotiate().unwrap_err().is_refusal(), "one address");
+
+    watched.update(&json!({
+        "client": { "key": { "header": "x-user" } },
+        "connections": { "per_client": 2, "total": 8 },
+        "long_polling_idle": "10s",
+    }));
+    wait_until(Duration::from_secs(20), "the new key", || bob.negotiate().is_ok()).unwrap();
+    open.push(connect(&ann));
+    // Known to the ledger as another client's, until that one has not polled for a while.
+    session.ask();
+    assert!(ann.negotiate().unwrap_err().is_refusal(), "two places");
+    gateway.settles("the session twice", [5, 0, 2], SOON);
+    let once = || {
+        session.ask();
+        gateway.active() == [5, 0, 1]
+    };
+    wait_until(Duration::from_secs(10) + AFTER_A_FAULT + BUSY, "the session once", once).unwrap();
+
+    open.extend([connect(&bob), connect(&bob)]);
+    let full = gateway.user("eve").bare_socket(None).err().unwrap();
+    assert_eq!(full.body, "Connection limit reached: the server is full.");
+    open.drain(..4).for_each(Socket::close);
+    session.close();
+    gateway.settles("the old are gone", [3, 0, 0], SOON);
+    assert!(open.iter_mut().all(Socket::echoes));
+    assert_eq!(gateway.ledger_failures(), 0);
 }
