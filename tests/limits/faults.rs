@@ -294,3 +294,22 @@ fn when_the_key_changes_clients_begin_anew_and_the_whole_does_not() {
     assert!(open.iter_mut().all(Socket::echoes));
     assert_eq!(gateway.ledger_failures(), 0);
 }
+
+#[test]
+fn a_rate_that_was_too_slow_holds_nobody_up_once_it_is_changed() {
+    let watched = Watched::new("rate");
+    let (file, source) = (watched.0.clone(), watched.source());
+    let rate = |per: &str, burst: u32| json!({ "connect_rate": { "requests": 1, "per": per, "burst": burst } });
+    let gateway = Gateway::patched(&rate("1h", 1), Box::new(move |bootstrap| filter_from(&file, &source, bootstrap)));
+    let client = gateway.client();
+    let mut open = vec![connect(&client)];
+    assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()), "the next is earned in an hour");
+    watched.update(&rate("10s", 3));
+    wait_until(Duration::from_secs(20), "the new rate", || {
+        open.extend(client.bare_socket(None));
+        open.len() == 2
+    })
+    .unwrap();
+    open.extend((0..2).map(|_| connect(&client)));
+    assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()), "the burst is spent");
+}
