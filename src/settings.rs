@@ -109,6 +109,7 @@ impl Settings {
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin } = raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
+        let limits = raw.limits.map_or_else(|| Ok(Limits::none()), limits::check)?;
         Ok(Self {
             hubs: hubs(raw.hubs)?,
             ring,
@@ -120,8 +121,9 @@ impl Settings {
             connection_cookie: cookies.connection,
             client_cookie: cookies.client,
             pin: check_pin(pin)?,
-            limits: raw.limits.map_or_else(|| Ok(Limits::none()), limits::check)?,
-            unlimited: Limits::none(),
+            // Whoever looks into a slot drops the sessions that are over, so all must agree on when that is.
+            unlimited: Limits { long_polling_idle: limits.long_polling_idle, ..Limits::none() },
+            limits,
             detail: raw.metrics.detail,
             per_upstream: raw.metrics.per_upstream,
             explain: raw.explain,

@@ -13,9 +13,9 @@ use crate::clock::Seconds;
 use crate::signalr::Transport;
 use crate::store::{Store, Version};
 
-/// 1,024 slots hold 100,000 connections at some 100 entries each, 3.4 KB to copy for an admission.
+/// 1,024 slots hold 100,000 connections at some 100 entries each, 3.3 KB to copy for an admission.
 const SLOTS: u16 = 1_024;
-/// A slot with more is refused: 4,096 entries are 136 KB to copy for every admission, and a limit was not kept long ago.
+/// A slot with more is refused: 4,096 entries are 135 KB to copy for every admission, and a limit was not kept long ago.
 const MOST_ENTRIES: usize = 4_096;
 /// Seconds in which a sweep passes over every slot. With the five until an instance is taken for dead: within ten.
 const SWEEP: u16 = 4;

@@ -11,10 +11,10 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const IDLE: Duration = Duration::from_secs(15);
 
-fn limits(json: &str) -> Limits {
+fn settings(json: &str) -> Settings {
     let json = format!(r#"{{"limits": {json}}}"#);
     let surroundings = Surroundings { env: &|_| None, process_secret: &|| [0; 32] };
-    Settings::parse(json.as_bytes(), &surroundings).unwrap().limits
+    Settings::parse(json.as_bytes(), &surroundings).unwrap()
 }
 
 fn at(seconds: u64) -> Millis {
@@ -43,7 +43,7 @@ impl Envoy {
         Self {
             workers: (0..workers).map(worker).collect(),
             store: MemoryStore::default(),
-            limits: limits(json),
+            limits: settings(json).limits,
             now: 0,
         }
     }
@@ -311,7 +311,7 @@ fn an_instance_that_was_stuck_for_a_moment_begins_anew() {
             for n in 0..3 {
                 assert!(envoy.open(0, BOB, &format!("other{n}")).is_some());
             }
-            envoy.limits = limits(r#"{"connections": {"per_client": 9}}"#);
+            envoy.limits = settings(r#"{"connections": {"per_client": 9}}"#).limits;
             envoy.pass(1, &[0, 1]);
             envoy.pass(stuck, &[0]);
             wake(&mut envoy);
@@ -339,6 +339,24 @@ fn when_the_whole_process_stood_still_nothing_is_lost() {
         envoy.end(worker, lease, End::Over);
     }
     assert_eq!(envoy.counted(), 0);
+}
+
+#[test]
+fn who_is_exempt_ends_nobody_elses_session() {
+    let json = r#"{"connections": {"per_client": 1}, "long_polling_idle": "60s"}"#;
+    let mut envoy = Envoy::new(1, json);
+    let session = envoy.poll(0, ANN, "session").unwrap();
+    envoy.end(0, session, End::BetweenPolls);
+    envoy.now += 20;
+    let of_same_slot =
+        |id: &String| Slot::of(envoy.workers[0].connection(id.as_bytes()).0) == Slot::of(envoy.client(ANN).0);
+    let id = (0..).map(|n| format!("id{n}")).find(of_same_slot).unwrap();
+    let (client, id, hub) = (envoy.client(BOB), Some(id.as_bytes()), hub());
+    let opening = Opening { client, id, transport: Transport::WebSockets, hub: &hub };
+    let exempt = settings(json);
+    let opened = envoy.workers[0].connect(exempt.limits_for(true), &opening, at(envoy.now), &envoy.store);
+    assert!(opened.is_ok_and(|(_, lease)| lease.is_some()));
+    assert!(envoy.poll(0, ANN, "other").is_none(), "the session is still the one connection");
 }
 
 #[test]
