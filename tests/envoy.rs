@@ -13,6 +13,8 @@ mod upstream;
 #[path = "envoy/wire.rs"]
 mod wire;
 
+#[path = "envoy/autobahn.rs"]
+mod autobahn;
 #[path = "envoy/client_cookie.rs"]
 mod client_cookie;
 #[path = "envoy/configurations.rs"]

@@ -5,6 +5,7 @@
 //! is ended.
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::process::Process;
 use crate::{process, tools, workspace};
 
 /// How SignalR's messages travel.
@@ -287,6 +289,46 @@ pub fn start_node(client: NodeClient) -> Running {
 /// Starts the Python client; the test goes on while it holds its connections.
 pub fn start_python(client: PythonClient) -> Running {
     Running { driver: thread::spawn(move || run_python(&client)) }
+}
+
+/// Which of Autobahn's cases to run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Autobahn {
+    /// The server, such as `127.0.0.1:8080`.
+    pub server: String,
+    /// Numbers of cases, such as `1.1.1` or `9.*`.
+    pub include: Vec<&'static str>,
+    /// Which of these not.
+    pub exclude: Vec<&'static str>,
+    /// How many at the same time.
+    pub parallel: u32,
+}
+
+/// What Autobahn says of a server in one case.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Verdict {
+    /// `OK`, `NON-STRICT`, `INFORMATIONAL`, `FAILED` and others. Not what Autobahn says of the TCP connection's end, which has
+    /// to come within a second.
+    pub behavior: String,
+    /// The code of its Close frame.
+    pub code: Option<u16>,
+}
+
+/// Runs cases of Autobahn's, each on a WebSocket of its own, and returns the verdicts by their numbers.
+pub fn run_autobahn(cases: &Autobahn) -> Result<BTreeMap<String, Verdict>> {
+    let packages = tools::autobahn()?;
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(driver("autobahn.py")).arg(serde_json::to_string(cases)?).env("PYTHONPATH", packages);
+    report("autobahn", command, Duration::from_secs(120))
+}
+
+/// A WebSocket server in Node that returns what it gets, compressed where that is asked for.
+pub fn start_echo() -> Result<(Process, String)> {
+    let port = process::free_port()?;
+    let mut echo = Process::spawn("echo", node("echo.mjs", &serde_json::json!({ "port": port }))?)?;
+    let address = format!("127.0.0.1:{port}");
+    echo.wait_ready(Duration::from_secs(30), || TcpStream::connect(&address).is_ok())?;
+    Ok((echo, address))
 }
 
 /// A command that runs a program of `tests/clients` in Node.

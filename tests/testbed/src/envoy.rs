@@ -6,7 +6,7 @@ mod bootstrap;
 mod metrics;
 mod module;
 
-pub use bootstrap::{HealthStatus, Patch, connection_manager, negotiate_route, put_routes_first};
+pub use bootstrap::{HealthStatus, Patch, connection_manager, negotiate_route, put_routes_first, remove_health_checks};
 pub use module::module;
 
 use std::fs;

@@ -11,7 +11,7 @@ mod prometheus;
 mod skips;
 
 pub use chromium::{Chromium, chromium};
-pub use clients::{node_clients, python_clients};
+pub use clients::{autobahn, node_clients, python_clients};
 pub use dotnet::{Dotnet, dotnet};
 pub use envoy::{EnvoyVersion, envoy};
 pub use prometheus::prometheus;

@@ -1,9 +1,9 @@
-//! The SignalR clients that others wrote: `@microsoft/signalr` for Node, `pysignalr` for Python.
+//! The clients that others wrote: `@microsoft/signalr` for Node, `pysignalr` for Python, Autobahn's cases for WebSockets.
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{cache_dir, fingerprint, install, npm_install, pip_install, require};
+use super::{cache_dir, fingerprint, install, npm_install, pinned, pip_install, require};
 use crate::workspace;
 
 /// A folder with the `node_modules` of the Node clients.
@@ -29,6 +29,13 @@ pub fn python_clients() -> Result<PathBuf> {
         "fetching the Python client (PyPI pysignalr)",
         |to| pip_install(to, &requirements, &[]),
     )
+}
+
+/// A folder for `PYTHONPATH` that holds kosoku, which runs Autobahn's cases.
+pub fn autobahn() -> Result<PathBuf> {
+    let requirements = pinned("autobahn.txt");
+    let folder = format!("autobahn-{}", fingerprint([requirements.as_path()])?);
+    install(&cache_dir()?, &folder, "fetching Autobahn's cases (PyPI kosoku)", |to| pip_install(to, &requirements, &[]))
 }
 
 /// Some wheels are made for one version of Python, so each version needs a folder of its own.
