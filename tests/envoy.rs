@@ -8,6 +8,8 @@
 mod client;
 #[path = "envoy/gateway.rs"]
 mod gateway;
+#[path = "http2/tunnel.rs"]
+mod tunnel;
 #[path = "envoy/upstream.rs"]
 mod upstream;
 #[path = "envoy/wire.rs"]
