@@ -24,5 +24,7 @@ mod patient;
 mod quick;
 #[path = "limits/refusals.rs"]
 mod refusals;
+#[path = "http2/tunnel.rs"]
+mod tunnel;
 #[path = "limits/wire.rs"]
 mod wire;

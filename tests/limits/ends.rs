@@ -7,6 +7,7 @@ use testbed::envoy::EnvoyOptions;
 use testbed::hub::{Hub, HubOptions};
 
 use crate::gateway::{A_WHILE, Gateway, SOON, addresses, connection_manager, http_filters, settings};
+use crate::tunnel::{self, Tunnel};
 use crate::wire::{Connection, Socket, Transport};
 
 fn limits() -> Value {
@@ -35,13 +36,27 @@ fn later_refusal_and_short_silence(bootstrap: &mut Value) {
 }
 
 type Way = (&'static str, fn(Socket));
+type WayOfHttp2 = (&'static str, fn(tunnel::Connection, [Tunnel; 3]));
+
+/// Three WebSockets on one connection of HTTP/2.
+fn three_tunnels(gateway: &Gateway) -> (tunnel::Connection, [Tunnel; 3]) {
+    let mut connection = tunnel::Connection::open(&gateway.envoy.url());
+    let tunnels = [(); 3].map(|()| {
+        let mut tunnel = connection.tunnel(&format!("/chat?id={}", gateway.client().negotiate().unwrap()));
+        tunnel.send(&json!({ "protocol": "json", "version": 1 }));
+        assert_eq!(tunnel.record(), json!({}));
+        tunnel
+    });
+    (connection, tunnels)
+}
 
 #[test]
 fn a_connection_is_released_however_it_ends() {
     let gateway = Gateway::patched(&limits(), Box::new(later_refusal_and_short_silence));
-    let ways: [Way; 4] = [
+    let ways: [Way; 5] = [
         ("the client closes", Socket::close),
         ("the client goes without a word", Socket::cut),
+        ("the client says no more, and listens", Socket::fall_silent),
         ("the client resets", Socket::reset),
         ("the hub closes", |socket| Connection::Socket(socket).abort()),
     ];
@@ -52,6 +67,20 @@ fn a_connection_is_released_however_it_ends() {
         end(socket);
         let took = gateway.settles(name, [0; 3], SOON);
         println!("{name}: released after {took:?}");
+    }
+    let ways: [WayOfHttp2; 3] = [
+        ("its streams are reset", |_connection, tunnels| tunnels.into_iter().for_each(Tunnel::reset)),
+        ("its connection ends", |connection, _tunnels| connection.cut()),
+        ("its streams say no more, and its connection ends", |connection, mut tunnels| {
+            tunnels.iter_mut().for_each(Tunnel::fall_silent);
+            connection.cut();
+        }),
+    ];
+    for (name, end) in ways {
+        let (connection, tunnels) = three_tunnels(&gateway);
+        gateway.settles(name, [3, 0, 0], SOON);
+        end(connection, tunnels);
+        gateway.settles(name, [0; 3], SOON);
     }
     for transport in [Transport::ServerSentEvents, Transport::LongPolling] {
         for (name, end) in [

@@ -291,6 +291,12 @@ impl Socket {
         self.socket.get_ref().shutdown(Shutdown::Both).unwrap();
     }
 
+    /// Ends the client's side of the TCP connection, and reads to the end of the other.
+    pub(crate) fn fall_silent(mut self) {
+        self.socket.get_ref().shutdown(Shutdown::Write).unwrap();
+        while self.socket.read().is_ok() {}
+    }
+
     /// Resets the TCP connection, which is what the kernel does when something unread is thrown away.
     pub(crate) fn reset(mut self) {
         self.send(&invocation()).unwrap();
