@@ -3,8 +3,12 @@
 
 #[path = "metrics/client.rs"]
 mod client;
+#[path = "metrics/obedient.rs"]
+mod obedient;
 #[path = "metrics/scrape.rs"]
 mod scrape;
+#[path = "http2/tunnel.rs"]
+mod tunnel;
 
 #[path = "metrics/access_log.rs"]
 mod access_log;

@@ -1,6 +1,6 @@
 //! A WebSocket that keeps count of what it says and hears, frame by frame, and ends as it is told.
 
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -168,6 +168,17 @@ impl Client {
         self.say(&invocation("Echo", &[text]));
         self.socket.get_ref().peek(&mut [0]).unwrap();
         Ended { said: self.said, heard: self.heard.plus(echo), code: None }
+    }
+
+    /// Ends the TCP connection without a Close frame.
+    pub(crate) fn cut(self) {
+        self.socket.get_ref().shutdown(Shutdown::Both).unwrap();
+    }
+
+    /// Says that no more will come from here, and reads to the end.
+    pub(crate) fn fall_silent(self) -> Ended {
+        self.socket.get_ref().shutdown(Shutdown::Write).unwrap();
+        self.read_to_end()
     }
 
     /// Reads until the other side ends it.

@@ -1,12 +1,30 @@
-//! Endings that nobody said goodbye for: who is told to have ended the WebSocket.
+//! Endings, each on a hub of its own name: who is told to have ended the WebSocket, with which code.
+//!
+//! Close frames that a client or a real hub says first are in `counting`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::envoy::put_routes_first;
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Patch, put_routes_first, remove_health_checks};
+use testbed::http;
 use testbed::hub::{Hub, HubOptions};
+use testbed::process::{run_dir, wait_until};
 use testbed::tools::EnvoyVersion;
 
-use crate::client::Client;
+use crate::client::{Client, invocation, upgrade};
+use crate::obedient::{self, Order};
 use crate::scrape::{settles, start_version};
+use crate::tunnel::{Connection, Tunnel};
+
+/// What a busy machine may add.
+const LATE: Duration = Duration::from_secs(5);
+/// How long Envoy lets connections of a listener be that has changed.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Routes that end a WebSocket early when the client asks for it.
 fn short_lives(bootstrap: &mut Value) {
@@ -52,4 +70,238 @@ fn each_silent_ending_in(version: EnvoyVersion) {
         ("websocket_connections_active{hub=/chat}".to_owned(), 0),
     ];
     settles(&format!("{version:?}"), &envoy, wanted, &expected);
+}
+
+/// Opens WebSockets at the hub that is named and ends them.
+type End = fn(&Envoy, &str);
+
+/// Of WebSockets that end without a Close frame: the hub's name, how its WebSockets end, how many there are, and who is told
+/// to have ended them.
+const BROKEN_OFF: [(&str, End, u64, &str); 9] = [
+    ("client-fin", |envoy, hub| client(envoy, hub).cut(), 1, "client"),
+    ("client-half-close", |envoy, hub| assert_eq!(client(envoy, hub).fall_silent().code, None), 1, "client"),
+    ("hub-fin", hub_cuts, 1, "server"),
+    ("hub-rst", hub_resets, 1, "server"),
+    ("goodbye-then-client-fin", client_ends_after_goodbye, 1, "client"),
+    ("http2-rst-stream", reset_each, 3, "client"),
+    ("http2-fin", |envoy, hub| three_on_one_connection(envoy, hub).0.cut(), 3, "client"),
+    ("http2-goaway", go_away, 3, "client"),
+    ("http2-end-stream", end_stream, 1, "client"),
+];
+
+fn client(envoy: &Envoy, hub: &str) -> Client {
+    Client::with_token(envoy, &format!("/{hub}"), "", &[])
+}
+
+fn hub_cuts(envoy: &Envoy, hub: &str) {
+    let mut client = client(envoy, hub);
+    client.echo(Order::Cut.word());
+    assert_eq!(client.read_to_end().code, None);
+}
+
+fn hub_resets(envoy: &Envoy, hub: &str) {
+    let mut client = client(envoy, hub);
+    client.echo(Order::Reset.word());
+    client.say(&invocation("Echo", &["what it leaves unread"]));
+    assert_eq!(client.read_to_end().code, None);
+}
+
+fn client_ends_after_goodbye(envoy: &Envoy, hub: &str) {
+    let mut client = client(envoy, hub);
+    client.echo(Order::SayGoodbye.word());
+    client.echo("after it");
+    client.cut();
+}
+
+fn tunnel(connection: &mut Connection, hub: &str) -> Tunnel {
+    let mut tunnel = connection.tunnel(&format!("/{hub}?id="));
+    tunnel.send(&json!({ "protocol": "json", "version": 1 }));
+    assert_eq!(tunnel.record(), json!({}));
+    tunnel
+}
+
+fn echoes(tunnel: &mut Tunnel) {
+    let record = invocation("Echo", &["here"]);
+    tunnel.send(&record);
+    assert_eq!(tunnel.record(), record);
+}
+
+fn reset_each(envoy: &Envoy, hub: &str) {
+    let (_connection, [one, two, three]) = three_on_one_connection(envoy, hub);
+    one.reset();
+    for mut other in [two, three] {
+        echoes(&mut other);
+        other.reset();
+    }
+}
+
+fn three_on_one_connection(envoy: &Envoy, hub: &str) -> (Connection, [Tunnel; 3]) {
+    let mut connection = Connection::open(&envoy.url());
+    let tunnels = [(); 3].map(|()| tunnel(&mut connection, hub));
+    (connection, tunnels)
+}
+
+/// It ends nothing by itself.
+fn go_away(envoy: &Envoy, hub: &str) {
+    let (mut connection, mut tunnels) = three_on_one_connection(envoy, hub);
+    connection.go_away();
+    tunnels.iter_mut().for_each(echoes);
+    connection.cut();
+}
+
+/// Envoy passes no end of one direction on to HTTP/1.1: the WebSocket stays until its connection ends.
+fn end_stream(envoy: &Envoy, hub: &str) {
+    let mut connection = Connection::open(&envoy.url());
+    let mut tunnel = tunnel(&mut connection, hub);
+    tunnel.fall_silent();
+    assert!(!tunnel.is_ended(Duration::from_secs(1)));
+    connection.cut();
+}
+
+/// What the table above leads to, and what a WebSocket that outlives it adds.
+fn expected(detail: &str) -> Vec<(String, u64)> {
+    let rows = BROKEN_OFF.into_iter().flat_map(|(hub, _, count, by)| {
+        // SignalR's own goodbye is read at the highest detail only.
+        let by = if (hub, detail) == ("goodbye-then-client-fin", "messages") { "server" } else { by };
+        [
+            (format!("websocket_connections_closed_total{{closed_by={by},code=none,hub={hub}}}"), count),
+            (format!("websocket_errors_total{{hub={hub},kind=abnormal_closure}}"), count),
+            (format!("websocket_connections_active{{hub={hub}}}"), 0),
+            (format!("signalr_gateway_connections_active{{hub={hub},transport=web_sockets}}"), 0),
+        ]
+    });
+    let stays = [
+        "websocket_connections_active{hub=stays}",
+        "signalr_gateway_connections_active{hub=stays,transport=web_sockets}",
+    ];
+    rows.chain(stays.map(|gauge| (gauge.to_owned(), 1))).collect()
+}
+
+fn wanted(series: &str) -> bool {
+    ["_closed_total", "_errors_total", "_active{"].iter().any(|part| series.contains(part))
+}
+
+/// An Envoy before [`obedient`] hubs, one for each name.
+fn start_obedient(
+    version: EnvoyVersion,
+    detail: &str,
+    names: &[&str],
+    patch: impl Fn(&mut Value) + Send + Sync + 'static,
+) -> Envoy {
+    let hubs: Vec<_> = names.iter().map(|name| json!({ "path": format!("/{name}"), "name": name })).collect();
+    let patch: Patch = Box::new(move |bootstrap| {
+        remove_health_checks(bootstrap);
+        patch(bootstrap);
+    });
+    let options = EnvoyOptions {
+        version,
+        filter: Filter::With(json!({ "hubs": hubs, "metrics": { "detail": detail } })),
+        hosts: obedient::start(),
+        concurrency: 2,
+        arguments: vec!["--drain-time-s".into(), DRAIN.as_secs().to_string()],
+        patch: Some(patch),
+        ..EnvoyOptions::default()
+    };
+    Envoy::start(&options).unwrap()
+}
+
+#[test]
+fn a_websocket_that_is_broken_off_is_told_by_the_side_that_did_it() {
+    for (version, detail) in [(EnvoyVersion::Oldest, "frames"), (EnvoyVersion::Newest, "messages")] {
+        let names: Vec<_> = BROKEN_OFF.iter().map(|(name, ..)| *name).chain(["stays"]).collect();
+        let mut envoy = start_obedient(version, detail, &names, |_| {});
+        let mut connection = Connection::open(&envoy.url());
+        let mut stays = tunnel(&mut connection, "stays");
+        for (name, end, ..) in BROKEN_OFF {
+            end(&envoy, name);
+        }
+        settles(&format!("{version:?}, {detail}"), &envoy, wanted, &expected(detail));
+        // What only stops listening ends nothing.
+        http::post(&format!("{}/drain_listeners?graceful", envoy.admin())).unwrap();
+        thread::sleep(DRAIN + Duration::from_secs(1));
+        echoes(&mut stays);
+
+        // Nobody reads a metric of an Envoy that has ended, but its access log tells of those that it ended.
+        let pid = envoy.pid().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        wait_until(Duration::from_secs(20), "the end", || envoy.ended().unwrap().is_some()).unwrap();
+        let log = envoy.log();
+        let line = log.lines().find(|line| line.contains("/stays")).unwrap();
+        assert!(line.contains("closed_by=gateway code=none"), "{version:?}: {line}");
+    }
+}
+
+/// A listener that Envoy takes from a file, and takes again when another is moved there.
+struct Listener {
+    file: PathBuf,
+}
+
+impl Listener {
+    fn new(name: &str) -> Self {
+        let folder = run_dir().unwrap().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Self { file: folder.join("listeners.json") }
+    }
+
+    /// Moves the bootstrap's listener there.
+    fn move_from(&self, bootstrap: &mut Value) {
+        let mut listener = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap().remove(0);
+        listener["@type"] = "type.googleapis.com/envoy.config.listener.v3.Listener".into();
+        self.write(&listener);
+        let source = json!({ "path": self.file, "watched_directory": { "path": self.file.parent() } });
+        bootstrap["dynamic_resources"] =
+            json!({ "lds_config": { "resource_api_version": "V3", "path_config_source": source } });
+    }
+
+    fn read(&self) -> Value {
+        serde_json::from_slice::<Value>(&fs::read(&self.file).unwrap()).unwrap()["resources"][0].take()
+    }
+
+    fn write(&self, listener: &Value) {
+        let fresh = self.file.with_extension("next");
+        fs::write(&fresh, json!({ "resources": [listener] }).to_string()).unwrap();
+        fs::rename(fresh, &self.file).unwrap();
+    }
+}
+
+/// With its last listener the filter's metrics go, too; so only the filter chain is changed.
+#[test]
+fn a_websocket_that_a_drain_ends_was_ended_by_the_gateway() {
+    for version in EnvoyVersion::ALL {
+        let listener = Arc::new(Listener::new(&format!("listener-{version:?}")));
+        let moved = listener.clone();
+        let envoy = start_obedient(version, "frames", &["drained"], move |bootstrap| moved.move_from(bootstrap));
+        let http1 = client(&envoy, "drained");
+        let (_connection, mut http2) = three_on_one_connection(&envoy, "drained");
+        let mut changed = listener.read();
+        changed["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = "changed".into();
+        listener.write(&changed);
+        assert_eq!(http1.read_to_end().code, None, "{version:?}");
+        assert!(http2.iter_mut().all(|tunnel| tunnel.is_ended(DRAIN + LATE)), "{version:?}");
+        let expected = [
+            ("websocket_connections_closed_total{closed_by=gateway,code=none,hub=drained}".to_owned(), 4),
+            ("websocket_connections_active{hub=drained}".to_owned(), 0),
+            ("signalr_gateway_connections_active{hub=drained,transport=web_sockets}".to_owned(), 0),
+        ];
+        settles(&format!("{version:?}"), &envoy, wanted, &expected);
+    }
+}
+
+#[test]
+fn a_websocket_for_which_a_cluster_has_no_room_is_a_failed_handshake() {
+    let one = json!({ "thresholds": [{ "max_requests": 1 }] });
+    let envoy = start_obedient(EnvoyVersion::Newest, "frames", &["full"], move |bootstrap| {
+        bootstrap["static_resources"]["clusters"][0]["circuit_breakers"] = one.clone();
+    });
+    let open = client(&envoy, "full");
+    assert_eq!(upgrade(&envoy.url(), "/full", &[]).err(), Some(Some(503)));
+    let expected = [
+        ("websocket_handshake_failures_total{hub=full,status=503}".to_owned(), 1),
+        ("websocket_errors_total{hub=full,kind=unavailable}".to_owned(), 1),
+        ("websocket_connections_active{hub=full}".to_owned(), 1),
+        ("signalr_gateway_connections_active{hub=full,transport=web_sockets}".to_owned(), 1),
+    ];
+    let wanted = |series: &str| wanted(series) || series.contains("_failures_total");
+    settles("full", &envoy, wanted, &expected);
+    open.cut();
 }

@@ -56,6 +56,8 @@ pub struct EnvoyOptions {
     pub log_level: String,
     /// Variables for its environment.
     pub environment: Vec<(String, String)>,
+    /// Further arguments of its command line.
+    pub arguments: Vec<String>,
     /// What else to change in the bootstrap, after everything above.
     pub patch: Option<Patch>,
 }
@@ -69,6 +71,7 @@ impl Default for EnvoyOptions {
             concurrency: 4,
             log_level: "warning,wasm:info".into(),
             environment: Vec::new(),
+            arguments: Vec::new(),
             patch: None,
         }
     }
@@ -197,6 +200,7 @@ impl Envoy {
             .arg("--disable-hot-restart")
             // The access log, too, is to be there when a test looks.
             .args(["--file-flush-interval-msec", "100"])
+            .args(&options.arguments)
             .envs(options.environment.iter().map(|(name, value)| (name, value)));
         if let Some((_, components)) = options.log_level.split_once(',') {
             command.args(["--component-log-level", components]);

@@ -1,0 +1,62 @@
+//! A hub that ends a WebSocket in ways that real ones do only when something is wrong with them: it does what it is told.
+
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+
+use testbed::envoy::Hosts;
+use tungstenite::{Message, WebSocket};
+
+/// What a client can tell it by a word in a message. Like every message it repeats it first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// End the TCP connection without a Close frame.
+    Cut,
+    /// Reset it.
+    Reset,
+    /// Say SignalR's goodbye, and no more.
+    SayGoodbye,
+}
+
+impl Order {
+    const ALL: [Self; 3] = [Self::Cut, Self::Reset, Self::SayGoodbye];
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Cut => "please cut",
+            Self::Reset => "please reset",
+            Self::SayGoodbye => "please say goodbye",
+        }
+    }
+}
+
+/// Starts it. It ends with the process.
+pub(crate) fn start() -> Hosts {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(|| tungstenite::accept(stream).ok().and_then(serve));
+        }
+    });
+    Hosts::Fixed(vec![address.to_string()])
+}
+
+fn serve(mut socket: WebSocket<TcpStream>) -> Option<()> {
+    loop {
+        let message = socket.read().ok()?;
+        let Message::Text(text) = &message else { continue };
+        if text.contains("protocol") {
+            socket.send(Message::text("{}\u{1e}")).ok()?;
+            continue;
+        }
+        let order = Order::ALL.into_iter().find(|order| text.contains(order.word()));
+        socket.send(message).ok()?;
+        match order {
+            None => {}
+            Some(Order::SayGoodbye) => socket.send(Message::text("{\"type\":7}\u{1e}")).ok()?,
+            Some(Order::Cut) => return socket.get_ref().shutdown(Shutdown::Both).ok(),
+            // The kernel resets a connection that is closed with bytes unread.
+            Some(Order::Reset) => return socket.get_ref().peek(&mut [0]).map(drop).ok(),
+        }
+    }
+}
