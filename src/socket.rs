@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::clock::Millis;
-use crate::frame::{Close, Direction, Event, Meter};
+use crate::frame::{Close, Direction, Event, Meter, Tally};
 use crate::lifecycle::{ClosedBy, Ending, code_label};
 use crate::limit::Upstream;
 use crate::messages::{self, Handshake, Kind, Protocol};
@@ -168,7 +168,13 @@ impl Socket {
             Direction::Received => received,
             Direction::Sent => sent,
         };
-        if messages.is_some() { 0 } else { frames.pass_unseen(most) }
+        if messages.is_some() {
+            return 0;
+        }
+        let unseen = frames.pass_unseen(most);
+        let tally = frames.take_tally();
+        self.carry(direction, tally);
+        unseen
     }
 
     /// Bytes go by.
@@ -193,27 +199,33 @@ impl Socket {
                 Event::Frame { .. } | Event::MessageStart(_) | Event::Payload(_) | Event::MessageEnd => {}
             }
         });
-        let (tally, carried) = (frames.take_tally(), self.traffic.of(direction));
-        let own = match direction {
-            Direction::Received => &mut self.received,
-            Direction::Sent => &mut self.sent,
-        };
-        own.0 = own.0.saturating_add(tally.messages);
-        own.1 = own.1.saturating_add(tally.payload_bytes);
-        add(&carried.messages, tally.messages);
-        add(&carried.bytes, tally.payload_bytes);
+        let tally = frames.take_tally();
         if let Some(messages) = messages {
-            let types = messages.take_tally();
+            let (types, carried) = (messages.take_tally(), self.traffic.of(direction));
             add(&carried.compressed, tally.compressed);
             for (cell, (_, amount)) in carried.by_type.iter().zip(types.iter()) {
                 add(cell, amount);
             }
             closes |= types.of(Kind::Close) > 0;
         }
+        self.carry(direction, tally);
         if closes {
             self.goodbye.get_or_insert(direction);
         }
         broken.then(|| Count::WebSocketError { hub: self.hub.clone(), kind: "protocol" })
+    }
+
+    /// Adds up what has gone by.
+    fn carry(&mut self, direction: Direction, tally: Tally) {
+        let own = match direction {
+            Direction::Received => &mut self.received,
+            Direction::Sent => &mut self.sent,
+        };
+        own.0 = own.0.saturating_add(tally.messages);
+        own.1 = own.1.saturating_add(tally.payload_bytes);
+        let carried = self.traffic.of(direction);
+        add(&carried.messages, tally.messages);
+        add(&carried.bytes, tally.payload_bytes);
     }
 
     /// What the access log is to show of an open WebSocket that ended.
@@ -313,6 +325,19 @@ mod tests {
                 "websocket_connection_duration_milliseconds Observe(1000)"
             ]
         );
+    }
+
+    #[test]
+    fn what_passes_unseen_is_counted_though_nothing_follows() {
+        let mut traffic = Traffic::default();
+        let mut socket = Socket::new(HubLabel::learned(b"/chat"), at(0), Detail::Frames, &mut traffic);
+        assert_eq!(socket.pass(Direction::Sent, &[0x82, 5]), None);
+        assert_eq!(socket.pass_unseen(Direction::Sent, 3), 3);
+        let counted = |unit| format!("signalr_direction=.=sent;.;websocket_{unit}_total");
+        assert_eq!(told(&traffic.take()), [format!("{} Add(3)", counted("bytes"))]);
+        assert_eq!(socket.pass_unseen(Direction::Sent, 2), 2);
+        let expected = [format!("{} Add(1)", counted("messages")), format!("{} Add(2)", counted("bytes"))];
+        assert_eq!(told(&traffic.take()), expected);
     }
 
     #[test]
