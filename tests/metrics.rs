@@ -24,5 +24,7 @@ mod failures;
 mod kit;
 #[path = "metrics/messages.rs"]
 mod messages;
+#[path = "metrics/odd_frames.rs"]
+mod odd_frames;
 #[path = "metrics/upstreams.rs"]
 mod upstreams;
