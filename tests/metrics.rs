@@ -20,6 +20,8 @@ mod counting;
 mod endings;
 #[path = "metrics/failures.rs"]
 mod failures;
+#[path = "metrics/faults.rs"]
+mod faults;
 #[path = "metrics/kit.rs"]
 mod kit;
 #[path = "metrics/messages.rs"]

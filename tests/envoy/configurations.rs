@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, connection_manager};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, signalr_filter};
 use testbed::workspace;
 
 /// Files are many, and an Envoy takes a third of a second of which most is waiting.
@@ -37,9 +37,7 @@ fn in_parallel(files: &[PathBuf], check: impl Fn(&Path) + Sync) {
 fn options(file: &Path) -> EnvoyOptions {
     let text = fs::read_to_string(file).unwrap();
     let patch = move |bootstrap: &mut Value| {
-        let filters = connection_manager(bootstrap)["http_filters"].as_array_mut().unwrap();
-        let filter = filters.iter_mut().find(|filter| filter["name"] == "signalr").unwrap();
-        filter["typed_config"]["config"]["configuration"]["value"] = json!(text);
+        signalr_filter(bootstrap)["typed_config"]["config"]["configuration"]["value"] = json!(text);
     };
     EnvoyOptions {
         filter: Filter::With(json!({})),

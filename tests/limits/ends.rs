@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::envoy::EnvoyOptions;
+use testbed::envoy::{EnvoyOptions, connection_manager, http_filters};
 use testbed::hub::{Hub, HubOptions};
 
-use crate::gateway::{A_WHILE, Gateway, SOON, addresses, connection_manager, http_filters, settings};
+use crate::gateway::{A_WHILE, Gateway, SOON, addresses, settings};
 use crate::tunnel::{self, Tunnel};
 use crate::wire::{Connection, Socket, Transport};
 
@@ -106,6 +106,7 @@ fn a_connection_is_released_however_it_ends() {
         assert_eq!(gateway.client().poll("unknown").status, 404, "{n}: refused by the hub");
         assert_eq!(gateway.client().events("unknown").err().unwrap().status, 404, "{n}: refused by the hub");
     }
+    gateway.settles("refused", [0; 3], SOON);
     gateway.stays("refused", [0; 3], A_WHILE);
 
     let silent = gateway.client().header("x-silent", "1");

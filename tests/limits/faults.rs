@@ -1,17 +1,14 @@
 //! What goes wrong or changes under open connections.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testbed::envoy::EnvoyOptions;
-use testbed::process::{run_dir, wait_until};
+use testbed::envoy::{EnvoyOptions, Watched, balance_exactly, load_module, module_that_traps};
+use testbed::process::wait_until;
 
-use crate::gateway::{
-    A_WHILE, AFTER_A_FAULT, BUSY, Gateway, SOON, connection_manager, http_filters, module_that_traps, settings,
-};
+use crate::gateway::{A_WHILE, AFTER_A_FAULT, BUSY, Gateway, SOON, settings};
 use crate::wire::{Client, Session, Socket};
 
 fn connect(client: &Client) -> Socket {
@@ -19,15 +16,13 @@ fn connect(client: &Client) -> Socket {
 }
 
 fn that_can_trap(workers: u32, limits: &Value) -> Gateway {
-    let module = module_that_traps();
+    let module = module_that_traps().unwrap();
     Gateway::start(EnvoyOptions {
         filter: settings(limits),
         concurrency: workers,
         patch: Some(Box::new(move |bootstrap| {
-            let wasm = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == "signalr").unwrap();
-            wasm["typed_config"]["config"]["vm_config"]["code"] = json!({ "local": { "filename": module } });
-            // Each worker thread gets as many connections as the others.
-            bootstrap["static_resources"]["listeners"][0]["connection_balance_config"] = json!({ "exact_balance": {} });
+            load_module(bootstrap, &module);
+            balance_exactly(bootstrap);
         })),
         ..EnvoyOptions::default()
     })
@@ -158,87 +153,21 @@ fn a_process_that_stood_still_for_a_while_loses_no_count() {
     gateway.settles("all closed", [0; 3], SOON);
 }
 
-/// Configuration that Envoy takes from a file, and takes again when another is moved there.
-struct Watched(PathBuf);
-
-impl Watched {
-    fn new(name: &str) -> Self {
-        let folder = run_dir().unwrap().join(format!("limits-{name}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        Self(folder.join("resource.json"))
-    }
-
-    /// Puts other limits into the resource.
-    fn update(&self, limits: &Value) {
-        let text = std::fs::read_to_string(&self.0).unwrap();
-        let mut resource = serde_json::from_str::<Value>(&text).unwrap()["resources"][0].take();
-        set_limits(&mut resource, limits);
-        write_resource(&self.0, &resource);
-    }
-
-    fn source(&self) -> Value {
-        json!({
-            "resource_api_version": "V3",
-            "path_config_source": { "path": self.0, "watched_directory": { "path": self.0.parent() } },
-        })
-    }
-}
-
-fn write_resource(file: &Path, resource: &Value) {
-    let fresh = file.with_extension("next");
-    std::fs::write(&fresh, json!({ "version_info": "1", "resources": [resource] }).to_string()).unwrap();
-    std::fs::rename(fresh, file).unwrap();
-}
-
-/// Puts the filter into a file of its own (ECDS): its change replaces the filter for new requests only.
-fn filter_from(file: &Path, source: &Value, bootstrap: &mut Value) {
-    let wasm = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == "signalr").unwrap();
-    let resource = json!({
-        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-        "name": "signalr",
-        "typed_config": wasm["typed_config"],
-    });
-    write_resource(file, &resource);
-    let kind = wasm["typed_config"]["@type"].clone();
-    *wasm = json!({ "name": "signalr", "config_discovery": { "config_source": source, "type_urls": [kind] } });
-}
-
-/// Puts the listener into a file (LDS): its change replaces the listener, and drains the old one.
-fn listener_from(file: &Path, source: &Value, bootstrap: &mut Value) {
-    let mut listener = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap().remove(0);
-    listener["@type"] = "type.googleapis.com/envoy.config.listener.v3.Listener".into();
-    write_resource(file, &listener);
-    bootstrap["dynamic_resources"] = json!({ "lds_config": source });
-}
-
-fn set_limits(resource: &mut Value, limits: &Value) {
-    let pointer = if resource.get("filter_chains").is_some() {
-        "/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config/configuration/value"
-    } else {
-        "/typed_config/config/configuration/value"
-    };
-    let value = resource.pointer_mut(pointer).unwrap();
-    *value = json!({ "limits": limits }).to_string().into();
-}
-
 #[test]
 fn a_new_configuration_finds_what_is_open_and_holds_for_what_is_new() {
-    type Move = fn(&Path, &Value, &mut Value);
-    for (name, move_to_file) in [("ecds", filter_from as Move), ("lds", listener_from)] {
-        let watched = Watched::new(name);
-        let (file, source) = (watched.0.clone(), watched.source());
+    type Take = fn(&Watched, &mut Value);
+    for (name, take) in [("ecds", Watched::take_filter as Take), ("lds", Watched::take_listener)] {
+        let watched = Watched::new(name).unwrap();
+        let taken = watched.clone();
         let gateway = Gateway::patched(
             &json!({ "connections": { "per_client": 200 } }),
-            Box::new(move |bootstrap| {
-                assert_eq!(connection_manager(bootstrap)["http_filters"][0]["name"], "signalr");
-                move_to_file(&file, &source, bootstrap);
-            }),
+            Box::new(move |bootstrap| take(&taken, bootstrap)),
         );
         let client = gateway.client();
         let mut open: Vec<_> = (0..100).map(|_| connect(&client)).collect();
         gateway.settles(name, [100, 0, 0], SOON);
 
-        watched.update(&json!({ "connections": { "per_client": 50 } }));
+        watched.configure(&json!({ "limits": { "connections": { "per_client": 50 } } }));
         let refused = || client.bare_socket(None).is_err_and(|answer| answer.is_refusal());
         wait_until(Duration::from_secs(20), "the new limit", refused).unwrap();
         assert!(client.negotiate().unwrap_err().is_refusal(), "{name}");
@@ -259,20 +188,21 @@ fn a_new_configuration_finds_what_is_open_and_holds_for_what_is_new() {
 
 #[test]
 fn when_the_key_changes_clients_begin_anew_and_the_whole_does_not() {
-    let watched = Watched::new("key");
-    let (file, source) = (watched.0.clone(), watched.source());
+    let watched = Watched::new("key").unwrap();
+    let taken = watched.clone();
     let before = json!({ "connections": { "per_client": 5 }, "long_polling_idle": "10s" });
-    let gateway = Gateway::patched(&before, Box::new(move |bootstrap| filter_from(&file, &source, bootstrap)));
+    let gateway = Gateway::patched(&before, Box::new(move |bootstrap| taken.take_filter(bootstrap)));
     let (ann, bob) = (gateway.user("ann"), gateway.user("bob"));
     let mut open: Vec<_> = (0..4).map(|_| connect(&ann)).collect();
     let session = ann.session(&ann.negotiate().unwrap()).unwrap();
     assert!(bob.negotiate().unwrap_err().is_refusal(), "one address");
 
-    watched.update(&json!({
+    let after = json!({
         "client": { "key": { "header": "x-user" } },
         "connections": { "per_client": 2, "total": 8 },
         "long_polling_idle": "10s",
-    }));
+    });
+    watched.configure(&json!({ "limits": after }));
     wait_until(Duration::from_secs(20), "the new key", || bob.negotiate().is_ok()).unwrap();
     open.push(connect(&ann));
     // Known to the ledger as another client's, until that one has not polled for a while.
@@ -297,14 +227,14 @@ fn when_the_key_changes_clients_begin_anew_and_the_whole_does_not() {
 
 #[test]
 fn a_rate_that_was_too_slow_holds_nobody_up_once_it_is_changed() {
-    let watched = Watched::new("rate");
-    let (file, source) = (watched.0.clone(), watched.source());
+    let watched = Watched::new("rate").unwrap();
+    let taken = watched.clone();
     let rate = |per: &str, burst: u32| json!({ "connect_rate": { "requests": 1, "per": per, "burst": burst } });
-    let gateway = Gateway::patched(&rate("1h", 1), Box::new(move |bootstrap| filter_from(&file, &source, bootstrap)));
+    let gateway = Gateway::patched(&rate("1h", 1), Box::new(move |bootstrap| taken.take_filter(bootstrap)));
     let client = gateway.client();
     let mut open = vec![connect(&client)];
     assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()), "the next is earned in an hour");
-    watched.update(&rate("10s", 3));
+    watched.configure(&json!({ "limits": rate("10s", 3) }));
     wait_until(Duration::from_secs(20), "the new rate", || {
         open.extend(client.bare_socket(None));
         open.len() == 2

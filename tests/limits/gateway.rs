@@ -1,6 +1,5 @@
 //! An Envoy with limits before real hubs, and what its gauges say.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
@@ -9,10 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
 use testbed::hub::{Hub, three_hubs};
-use testbed::process::{run, wait_until};
-use testbed::{target_dir, workspace};
-
-pub(crate) use testbed::envoy::connection_manager;
+use testbed::process::wait_until;
 
 use crate::wire::{Client, Transport};
 
@@ -111,23 +107,6 @@ impl Gateway {
         wait_until(Duration::from_secs(20), "the end", || self.envoy.ended().unwrap().is_some()).unwrap();
         self.envoy.log()
     }
-}
-
-/// The module with the feature `trap`, built beside the others.
-pub(crate) fn module_that_traps() -> PathBuf {
-    let folder = target_dir().join("trap");
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(["build", "--quiet", "--release", "--target", "wasm32-wasip1", "--package", "envoy-signalr", "--lib"])
-        .args(["--features", "trap", "--target-dir"])
-        .arg(&folder)
-        .current_dir(workspace());
-    run("cargo", command, Duration::from_secs(900)).unwrap();
-    folder.join("wasm32-wasip1/release/envoy_signalr.wasm")
-}
-
-pub(crate) fn http_filters(bootstrap: &mut Value) -> &mut Vec<Value> {
-    connection_manager(bootstrap)["http_filters"].as_array_mut().unwrap()
 }
 
 fn number(value: f64) -> u64 {

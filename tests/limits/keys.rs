@@ -5,11 +5,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use envoy_signalr::settings::{Settings, Surroundings};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use testbed::envoy::put_routes_first;
+use testbed::envoy::{connection_manager, put_routes_first};
 use testbed::process::wait_until;
 use testbed::workspace;
 
-use crate::gateway::{BUSY, Gateway, SOON, connection_manager};
+use crate::gateway::{BUSY, Gateway, SOON};
 use crate::wire::Client;
 
 fn jwt(sub: &str, signature: &str) -> String {

@@ -146,6 +146,19 @@ impl Client {
         while !self.hear().contains(text) {}
     }
 
+    /// Asks the hub something, uncounted. `None` if the connection has ended.
+    pub(crate) fn survives(mut self) -> Option<Self> {
+        let text = format!("{}{SEPARATOR}", invocation("Echo", &["still here"]));
+        self.socket.send(Message::text(text)).ok()?;
+        loop {
+            match self.socket.read().ok()? {
+                Message::Text(text) if text.contains("still here") => return Some(self),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
     /// Says goodbye with `code`, or with none, and reads to the end.
     pub(crate) fn close(mut self, code: Option<u16>) -> Ended {
         let frame = code.map(|code| CloseFrame { code: CloseCode::from(code), reason: "tired".into() });

@@ -2,18 +2,15 @@
 //!
 //! Close frames that a client or a real hub says first are in `counting`.
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Patch, put_routes_first, remove_health_checks};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Patch, Watched, put_routes_first, remove_health_checks};
 use testbed::http;
 use testbed::hub::{Hub, HubOptions};
-use testbed::process::{run_dir, wait_until};
+use testbed::process::wait_until;
 use testbed::tools::EnvoyVersion;
 
 use crate::client::{Client, invocation, upgrade};
@@ -231,51 +228,18 @@ fn a_websocket_that_is_broken_off_is_told_by_the_side_that_did_it() {
     }
 }
 
-/// A listener that Envoy takes from a file, and takes again when another is moved there.
-struct Listener {
-    file: PathBuf,
-}
-
-impl Listener {
-    fn new(name: &str) -> Self {
-        let folder = run_dir().unwrap().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        Self { file: folder.join("listeners.json") }
-    }
-
-    /// Moves the bootstrap's listener there.
-    fn move_from(&self, bootstrap: &mut Value) {
-        let mut listener = bootstrap["static_resources"]["listeners"].as_array_mut().unwrap().remove(0);
-        listener["@type"] = "type.googleapis.com/envoy.config.listener.v3.Listener".into();
-        self.write(&listener);
-        let source = json!({ "path": self.file, "watched_directory": { "path": self.file.parent() } });
-        bootstrap["dynamic_resources"] =
-            json!({ "lds_config": { "resource_api_version": "V3", "path_config_source": source } });
-    }
-
-    fn read(&self) -> Value {
-        serde_json::from_slice::<Value>(&fs::read(&self.file).unwrap()).unwrap()["resources"][0].take()
-    }
-
-    fn write(&self, listener: &Value) {
-        let fresh = self.file.with_extension("next");
-        fs::write(&fresh, json!({ "resources": [listener] }).to_string()).unwrap();
-        fs::rename(fresh, &self.file).unwrap();
-    }
-}
-
 /// With its last listener the filter's metrics go, too; so only the filter chain is changed.
 #[test]
 fn a_websocket_that_a_drain_ends_was_ended_by_the_gateway() {
     for version in EnvoyVersion::ALL {
-        let listener = Arc::new(Listener::new(&format!("listener-{version:?}")));
-        let moved = listener.clone();
-        let envoy = start_obedient(version, "frames", &["drained"], move |bootstrap| moved.move_from(bootstrap));
+        let listener = Watched::new(&format!("listener-{version:?}")).unwrap();
+        let taken = listener.clone();
+        let envoy = start_obedient(version, "frames", &["drained"], move |bootstrap| taken.take_listener(bootstrap));
         let http1 = client(&envoy, "drained");
         let (_connection, mut http2) = three_on_one_connection(&envoy, "drained");
-        let mut changed = listener.read();
-        changed["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = "changed".into();
-        listener.write(&changed);
+        listener.change(|listener| {
+            listener["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = "changed".into();
+        });
         assert_eq!(http1.read_to_end().code, None, "{version:?}");
         assert!(http2.iter_mut().all(|tunnel| tunnel.is_ended(DRAIN + LATE)), "{version:?}");
         let expected = [

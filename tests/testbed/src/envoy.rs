@@ -5,9 +5,14 @@
 mod bootstrap;
 mod metrics;
 mod module;
+mod watched;
 
-pub use bootstrap::{HealthStatus, Patch, connection_manager, negotiate_route, put_routes_first, remove_health_checks};
-pub use module::module;
+pub use bootstrap::{
+    HealthStatus, Patch, balance_exactly, connection_manager, http_filters, load_module, negotiate_route,
+    put_routes_first, remove_health_checks, signalr_filter,
+};
+pub use module::{module, module_that_traps};
+pub use watched::Watched;
 
 use std::fs;
 use std::path::PathBuf;

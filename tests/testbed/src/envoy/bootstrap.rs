@@ -16,8 +16,45 @@ pub type Patch = Box<dyn Fn(&mut Value) + Send + Sync>;
 
 /// The connection manager of the only listener. For a [`Patch`], which has nobody to tell an error: it panics without one.
 pub fn connection_manager(bootstrap: &mut Value) -> &mut Value {
-    let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
-    bootstrap.pointer_mut(place).expect("envoy.yaml has a connection manager")
+    manager_of(&mut bootstrap["static_resources"]["listeners"][0])
+}
+
+/// The filters of HTTP in their order.
+pub fn http_filters(bootstrap: &mut Value) -> &mut Vec<Value> {
+    filters_of(connection_manager(bootstrap))
+}
+
+/// Ours among them.
+pub fn signalr_filter(bootstrap: &mut Value) -> &mut Value {
+    ours_of(http_filters(bootstrap))
+}
+
+/// Loads another module, such as [`super::module_that_traps`].
+pub fn load_module(bootstrap: &mut Value, module: &Path) {
+    signalr_filter(bootstrap)["typed_config"]["config"]["vm_config"]["code"] =
+        json!({ "local": { "filename": module } });
+}
+
+/// Gives each worker thread as many connections as the others.
+pub fn balance_exactly(bootstrap: &mut Value) {
+    bootstrap["static_resources"]["listeners"][0]["connection_balance_config"] = json!({ "exact_balance": {} });
+}
+
+/// Our filter in a listener that is no part of a bootstrap.
+pub(super) fn signalr_filter_of_listener(listener: &mut Value) -> &mut Value {
+    ours_of(filters_of(manager_of(listener)))
+}
+
+fn manager_of(listener: &mut Value) -> &mut Value {
+    listener.pointer_mut("/filter_chains/0/filters/0/typed_config").expect("envoy.yaml has a connection manager")
+}
+
+fn filters_of(manager: &mut Value) -> &mut Vec<Value> {
+    manager["http_filters"].as_array_mut().expect("envoy.yaml has filters")
+}
+
+fn ours_of(filters: &mut [Value]) -> &mut Value {
+    filters.iter_mut().find(|filter| filter["name"] == "signalr").expect("envoy.yaml has our filter")
 }
 
 /// Routes before all others, in the only virtual host.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{process, workspace};
+use crate::{process, target_dir, workspace};
 
 const TARGET: &str = "wasm32-wasip1";
 
@@ -16,12 +16,18 @@ pub fn module() -> Result<PathBuf> {
     static MODULE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = MODULE.get_or_init(|| match std::env::var_os("ENVOY_SIGNALR_WASM") {
         Some(path) => std::path::absolute(path).map_err(|error| error.to_string()),
-        None => build().map_err(|error| format!("{error:#}")),
+        None => build(&[]).map_err(|error| format!("{error:#}")),
     });
     built.clone().map_err(anyhow::Error::msg)
 }
 
-fn build() -> Result<PathBuf> {
+/// The module with the feature `trap`, built beside the other: a request with `x-signalr-trap` ends its VM.
+pub fn module_that_traps() -> Result<PathBuf> {
+    let folder = target_dir().join("trap");
+    build(&["--features", "trap", "--target-dir", folder.to_str().context("the target folder is not UTF-8")?])
+}
+
+fn build(arguments: &[&str]) -> Result<PathBuf> {
     require_target()?;
     eprintln!("building the module (cargo build --release --target {TARGET}) …");
     let started = Instant::now();
@@ -29,6 +35,7 @@ fn build() -> Result<PathBuf> {
     command
         .args(["build", "--release", "--target", TARGET, "--package", "envoy-signalr", "--lib"])
         .arg("--message-format=json-render-diagnostics")
+        .args(arguments)
         // Else the places of panics would name this machine's folders, and no two machines would build the same module.
         .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths()?)
         .current_dir(workspace());
