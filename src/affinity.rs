@@ -106,7 +106,7 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
                 decision.told.push((Source::Nothing, Outcome::Absent));
             }
         }
-        Step::WithoutId | Step::BlazorDisconnect | Step::Page => {}
+        Step::NotNegotiate | Step::WithoutId | Step::BlazorDisconnect | Step::Page => {}
     }
     decision
 }

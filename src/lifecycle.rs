@@ -96,7 +96,7 @@ pub fn code_label(close: Option<Close>) -> &'static str {
     }
 }
 
-/// Why a request of a connection failed, by what hub or gateway answered (ASP.NET Core's `HttpConnectionDispatcher`).
+/// Why a request failed, by what hub or gateway answered (ASP.NET Core's `HttpConnectionDispatcher`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// 404 `No Connection with that ID`: another pod, a restarted one, or more than 15 s after the negotiate.
@@ -119,6 +119,10 @@ pub enum Failure {
     Forbidden,
     /// 405 on a send.
     SendOnWebSocket,
+    /// 405 otherwise: a preflight where CORS is not enabled, or a negotiate that is no POST.
+    MethodNotAllowed,
+    /// 400 to a WebSocket, without a text that says more: as of a server on which WebSockets are not enabled.
+    WebSocketsUnavailable,
     /// 307 or 308.
     Redirected,
     /// 413 or 431: often a long access token.
@@ -142,12 +146,14 @@ impl Failure {
             307 | 308 => Self::Redirected,
             400 if says(b"Connection ID required") => Self::MissingId,
             400 if says(b"Cannot change transports") => Self::TransportChanged,
+            400 if is_websocket => Self::WebSocketsUnavailable,
             401 => Self::Unauthorized,
             403 => Self::Forbidden,
             404 if says(b"No Connection with that ID") => Self::UnknownConnection,
             404 if says(b"transport not supported") => Self::TransportDisabled,
             404 => Self::NotAHub,
             405 if says(b"WebSocket connections") => Self::SendOnWebSocket,
+            405 => Self::MethodNotAllowed,
             409 => Self::AlreadyConnected,
             413 | 431 => Self::TokenTooLarge,
             502..=504 => Self::Unavailable,
@@ -168,6 +174,8 @@ impl Failure {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::SendOnWebSocket => "send_on_websocket",
+            Self::MethodNotAllowed => "cors_or_method",
+            Self::WebSocketsUnavailable => "websockets_unavailable",
             Self::Redirected => "redirected",
             Self::TokenTooLarge => "token_too_large",
             Self::Unavailable => "unavailable",
@@ -218,6 +226,9 @@ mod tests {
             (400, "Connection ID required", false, Some(Failure::MissingId)),
             (400, "Cannot change transports mid-connection", false, Some(Failure::TransportChanged)),
             (405, "POST requests are not allowed for WebSocket connections.", false, Some(Failure::SendOnWebSocket)),
+            (405, "", false, Some(Failure::MethodNotAllowed)),
+            (400, "", true, Some(Failure::WebSocketsUnavailable)),
+            (400, "", false, Some(Failure::Other)),
             (409, "", true, Some(Failure::AlreadyConnected)),
             (503, "no healthy upstream", true, Some(Failure::Unavailable)),
             (418, "", true, Some(Failure::Other)),

@@ -42,6 +42,8 @@ pub enum Step {
     Delete,
     /// Carries an id but is none of the above: a CORS preflight, or a request of a later protocol version.
     Other,
+    /// `{hub}/negotiate` by another method than POST: a CORS preflight, or a client that does it wrongly.
+    NotNegotiate,
     /// At a hub's own path with neither id nor upgrade, which hubs refuse: something on the way lost the upgrade of a client
     /// that skips negotiation. See [`without_id`].
     WithoutId,
@@ -100,6 +102,7 @@ impl Step {
             Self::Send => "send",
             Self::Delete => "delete",
             Self::Other => "other",
+            Self::NotNegotiate => "not_negotiate",
             Self::WithoutId => "without_id",
             Self::BlazorDisconnect => "blazor_disconnect",
             Self::Page => "page",
@@ -116,6 +119,7 @@ impl Step {
             | Self::Send
             | Self::Delete
             | Self::Other
+            | Self::NotNegotiate
             | Self::WithoutId
             | Self::BlazorDisconnect
             | Self::Page => None,
@@ -198,16 +202,26 @@ pub fn classify(head: &Head, settings: &Settings) -> Option<Exchange> {
         let steered = is_page(path, settings) && matches!(method, b"GET" | b"POST");
         return steered.then(|| Exchange { step: Step::Page, hub: path.to_vec(), id: None });
     };
-    let hub = if hub.is_empty() { b"/" } else { hub };
+    let hub = or_root(hub);
     serves(settings, hub).then(|| Exchange { step, hub: hub.to_vec(), id })
 }
 
-/// A request of [`Step::WithoutId`], if `is_hub` says that this path is a hub's: nothing else tells it from any other request.
-pub fn without_id(head: &Head, is_hub: impl FnOnce(&[u8]) -> bool) -> Option<Exchange> {
+/// Recognises what a hub refuses, so that the refusal can be told: [`Step::NotNegotiate`] and [`Step::WithoutId`]. Of a request
+/// without id only `is_hub` tells that it is for a hub.
+pub fn classify_refused(head: &Head, settings: &Settings, is_hub: impl FnOnce(&[u8]) -> bool) -> Option<Exchange> {
     let target = head.get(":path")?;
     let path = http::path(target);
-    let asks = matches!(head.get(":method")?, b"GET" | b"POST" | b"DELETE") && matches!(find_id(target), Id::Absent);
-    (asks && is_hub(path)).then(|| Exchange { step: Step::WithoutId, hub: path.to_vec(), id: None })
+    let (step, hub) = match (strip_segment(path, b"negotiate"), find_id(target)) {
+        (Some(hub), _) if serves(settings, or_root(hub)) => (Step::NotNegotiate, hub),
+        (None, Id::Absent) if head.get(":method")? != b"OPTIONS" && is_hub(path) => (Step::WithoutId, path),
+        _ => return None,
+    };
+    Some(Exchange { step, hub: or_root(hub).to_vec(), id: None })
+}
+
+/// A hub at the root has no path before `/negotiate`.
+fn or_root(hub: &[u8]) -> &[u8] {
+    if hub.is_empty() { b"/" } else { hub }
 }
 
 /// Whether `hub` is one of the configured hubs, or any path is.

@@ -50,6 +50,8 @@ fn add(cell: &Cell<u64>, amount: u64) {
 struct HubTraffic {
     received: Carried,
     sent: Carried,
+    /// The time, up to a second ago: asking for it at every chunk would cost more than the chunk.
+    now: Cell<Millis>,
 }
 
 impl HubTraffic {
@@ -66,6 +68,11 @@ impl HubTraffic {
 pub struct Traffic(BTreeMap<HubLabel, Rc<HubTraffic>>);
 
 impl Traffic {
+    /// Tells the time. Call every second.
+    pub fn tick(&self, now: Millis) {
+        self.0.values().for_each(|traffic| traffic.now.set(now));
+    }
+
     /// What was carried since the last call.
     pub fn take(&self) -> Vec<Count> {
         let both = |(hub, traffic): (&HubLabel, &Rc<HubTraffic>)| {
@@ -97,6 +104,9 @@ impl Observed {
     }
 }
 
+/// Milliseconds of silence after which Microsoft's clients give a hub up, unless told otherwise. Hubs ping every 15 s.
+const SERVER_TIMEOUT: u64 = 30_000;
+
 /// A WebSocket from its request to its end.
 #[derive(Debug)]
 pub struct Socket {
@@ -109,6 +119,8 @@ pub struct Socket {
     /// Received and sent; absent where no frame is to be touched.
     observed: Option<(Observed, Observed)>,
     protocol: Protocol,
+    /// When the hub last sent something before any goodbye, to the second.
+    heard: Millis,
     /// Who said goodbye first, in a Close frame or in SignalR's own words.
     goodbye: Option<Direction>,
     /// What it carried itself, for the access log: messages and bytes.
@@ -124,6 +136,7 @@ impl Socket {
         let observe = |direction| Observed::new(direction, detail);
         let observed = (detail >= Detail::Frames).then(|| (observe(Direction::Received), observe(Direction::Sent)));
         let traffic = traffic.0.entry(hub.clone()).or_default().clone();
+        traffic.now.set(asked);
         let protocol = Protocol::default();
         Self {
             hub,
@@ -133,6 +146,7 @@ impl Socket {
             traffic,
             observed,
             protocol,
+            heard: asked,
             goodbye: None,
             received: (0, 0),
             sent: (0, 0),
@@ -219,7 +233,13 @@ impl Socket {
     fn carry(&mut self, direction: Direction, tally: Tally) {
         let own = match direction {
             Direction::Received => &mut self.received,
-            Direction::Sent => &mut self.sent,
+            Direction::Sent => {
+                // The answer to a client's goodbye tells nothing of the silence before it.
+                if self.goodbye.is_none() {
+                    self.heard = self.traffic.now.get();
+                }
+                &mut self.sent
+            }
         };
         own.0 = own.0.saturating_add(tally.messages);
         own.1 = own.1.saturating_add(tally.payload_bytes);
@@ -248,7 +268,7 @@ impl Socket {
 
     /// It is over.
     pub fn finish(self, ending: &Ending, now: Millis) -> Vec<Count> {
-        let Self { hub, opened, observed, goodbye, close, .. } = self;
+        let Self { hub, opened, observed, heard, goodbye, close, .. } = self;
         let Some(opened) = opened else { return vec![Count::WebSocketHandshakeFailed { hub, status: None }] };
         let by = ending.closed_by(goodbye);
         let milliseconds = now.since(opened);
@@ -265,7 +285,9 @@ impl Socket {
             _ => None,
         };
         let broken_off = matches!(by, ClosedBy::Client | ClosedBy::Server | ClosedBy::Unknown) && close.is_none();
-        let kinds = refused.into_iter().chain(broken_off.then_some("abnormal_closure"));
+        let gave_up = by == ClosedBy::Client && now.since(heard) >= SERVER_TIMEOUT;
+        let kinds = [refused, broken_off.then_some("abnormal_closure"), gave_up.then_some("server_timeout")];
+        let kinds = kinds.into_iter().flatten();
         counts.extend(kinds.map(|kind| Count::WebSocketError { hub: hub.clone(), kind }));
         counts
     }
@@ -355,6 +377,32 @@ mod tests {
             socket.pass(Direction::Sent, &frame(8, ""));
             let told = told(&socket.finish(&Ending::default(), at(10)));
             assert_eq!(told.last().unwrap(), &format!("signalr_kind=.={kind};.;websocket_errors_total Add(1)"));
+        }
+    }
+
+    #[test]
+    fn a_client_that_gives_a_silent_hub_up_is_told_from_one_that_leaves() {
+        for (name, pings_until, by, expected) in [
+            ("silent", 2_000, Direction::Received, true),
+            ("silent, but the hub ends it", 2_000, Direction::Sent, false),
+            ("alive", 15_000, Direction::Received, false),
+        ] {
+            let mut traffic = Traffic::default();
+            let mut socket = Socket::new(HubLabel::learned(b"/chat"), at(0), Detail::Frames, &mut traffic);
+            let _ = socket.on_answer(101, at(5));
+            for now in (0..=32).map(|seconds| seconds * 1_000) {
+                traffic.tick(at(now));
+                if now <= pings_until {
+                    socket.pass(Direction::Sent, &frame(9, ""));
+                }
+            }
+            let goodbyes = [(Direction::Sent, frame(8, "")), (Direction::Received, vec![0x88, 0x80, 0, 0, 0, 0])];
+            for (direction, goodbye) in goodbyes.iter().cycle().skip_while(|(first, _)| *first != by).take(2) {
+                socket.pass(*direction, goodbye);
+            }
+            let told = told(&socket.finish(&Ending::default(), at(32_500)));
+            let timeout = "signalr_kind=.=server_timeout;.;websocket_errors_total Add(1)".to_owned();
+            assert_eq!(told.contains(&timeout), expected, "{name}: {told:?}");
         }
     }
 

@@ -99,7 +99,7 @@ pub fn issue(
             Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete => {
                 ops.extend(connection.follow(exchange.step, decision, nonce));
             }
-            Step::Other | Step::WithoutId | Step::BlazorDisconnect | Step::Page => {}
+            Step::Other | Step::NotNegotiate | Step::WithoutId | Step::BlazorDisconnect | Step::Page => {}
         }
     }
     ops
@@ -123,6 +123,7 @@ fn client_cookie(
         | Step::Send
         | Step::Delete
         | Step::Other
+        | Step::NotNegotiate
         | Step::WithoutId
         | Step::BlazorDisconnect => false,
     };

@@ -55,6 +55,7 @@ impl RootContext for Root {
         let Some(settings) = &self.settings else { return };
         let mut worker = self.worker.borrow_mut();
         let mut meters = self.meters.borrow_mut();
+        worker.traffic.tick(now());
         meters.add(&worker.traffic.take());
         meters.add(&[SharedData::take_conflicts()]);
         if let Some(limiter) = &mut worker.limiter {

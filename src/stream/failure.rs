@@ -1,4 +1,4 @@
-//! Which error a connection's request failed with, by the status and the first words of the body.
+//! Which error a request failed with, by the status and the first words of the body.
 
 use super::{Request, State, Stream};
 use crate::affinity::Answered;
@@ -19,15 +19,16 @@ impl Stream {
     /// Remembers a failure until the body tells which.
     pub(super) fn tell_failure(&mut self, Request { exchange, hub, decision, .. }: &Request, answered: &Answered) {
         let (status, step) = (answered.status, exchange.step);
-        let is_of_connection = match step {
-            Step::WebSocket => true,
-            Step::Negotiate(_) | Step::BlazorDisconnect | Step::Page => false,
+        let is_told = match step {
+            Step::Negotiate(_) | Step::NotNegotiate | Step::WebSocket => true,
+            Step::BlazorDisconnect | Step::Page => false,
+            // Other applications have an `id`, too.
             Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other | Step::WithoutId => {
                 hub.is_known()
             }
         };
-        if is_of_connection && Failure::read(status, b"", step == Step::WebSocket).is_some() {
-            let home = decision.pinned.as_ref().map(|pinned| &pinned.address);
+        if is_told && Failure::read(status, b"", step == Step::WebSocket).is_some() {
+            let home = decision.pinned.as_ref().filter(|_| decision.id.is_some()).map(|pinned| &pinned.address);
             let at_home = home.is_some() && home == answered.upstream.as_ref();
             self.state = State::Failed(Box::new(Failed { hub: hub.clone(), status, step, at_home }));
         }
@@ -44,8 +45,9 @@ impl Stream {
         };
         let Failed { hub, status, step, at_home } = *failed;
         let kind = match Failure::read(status, text, step == Step::WebSocket) {
-            // A page may be at the same path, and its errors are not a hub's.
+            // Pages and other applications may be at the same paths, and their errors are not a hub's.
             Some(failure) if step == Step::WithoutId && failure != Failure::MissingId => return,
+            Some(failure) if step == Step::NotNegotiate && failure != Failure::MethodNotAllowed => return,
             // What follows a DELETE or a close: the end of a connection, not a wrong turn. A hub that is just disposing of the
             // connection answers without words.
             Some(Failure::UnknownConnection | Failure::NotAHub) if at_home => "late_request",

@@ -104,7 +104,7 @@ fn head(lines: &str) -> Head {
     for line in lines.lines() {
         let (name, value) = line.split_once(' ').unwrap_or((line, ""));
         match name {
-            "GET" | "POST" | "DELETE" => pairs.extend([(":method", name), (":path", value)]),
+            "GET" | "POST" | "DELETE" | "OPTIONS" => pairs.extend([(":method", name), (":path", value)]),
             _ => pairs.push((name, value)),
         }
     }
@@ -352,31 +352,39 @@ fn a_connection_is_counted_once_and_failures_by_their_name() {
     }
 }
 
-/// A proxy before the gateway that drops `upgrade` makes a plain GET of a WebSocket that skips negotiation.
 #[test]
-fn a_request_without_id_is_told_where_a_hub_refuses_it() {
+fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
     let (any, listed) = ("", r#"{"hubs": [{"path": "/chat"}]}"#);
-    let refusal = (":status 400", "Connection ID required");
+    // A proxy before the gateway that drops `upgrade` makes a plain GET of a WebSocket that skips negotiation.
+    let no_id = (":status 400", "Connection ID required");
+    let method = (":status 405", "");
     for (name, settings, request, (status, body), told) in [
-        ("a learned hub", any, "GET /Chat/?access_token=x", refusal, true),
-        ("a listed hub", listed, "GET /chat", refusal, true),
-        ("an empty id", listed, "POST /chat?id=", refusal, true),
-        ("some path", any, "GET /other", refusal, false),
-        ("a path that is not listed", listed, "GET /other", refusal, false),
-        ("an id that is there twice", listed, "GET /chat?id=a&id=b", refusal, false),
-        ("a preflight", listed, "OPTIONS /chat", refusal, false),
-        ("a page at the same path", listed, "GET /chat", (":status 404", "No such page"), false),
-        ("a page that is there", listed, "GET /chat", (":status 200", "Connection ID required"), false),
+        ("a learned hub", any, "GET /Chat/?access_token=x", no_id, Some("missing_id")),
+        ("a listed hub", listed, "GET /chat", no_id, Some("missing_id")),
+        ("an empty id", listed, "POST /chat?id=", no_id, Some("missing_id")),
+        ("some path", any, "GET /other", no_id, None),
+        ("a path that is not listed", listed, "GET /other", no_id, None),
+        ("an id that is there twice", listed, "GET /chat?id=a&id=b", no_id, None),
+        ("not a hub's method", listed, "OPTIONS /chat", no_id, None),
+        ("a page at the same path", listed, "GET /chat", (":status 404", "No such page"), None),
+        ("a page that is there", listed, "GET /chat", (":status 200", "Connection ID required"), None),
+        ("no CORS", any, "OPTIONS /chat/negotiate?negotiateVersion=1", method, Some("cors_or_method")),
+        ("CORS", any, "OPTIONS /chat/negotiate?negotiateVersion=1", (":status 204", ""), None),
+        ("a client's mistake", listed, "GET /chat/negotiate", method, Some("cors_or_method")),
+        ("classic SignalR", any, "GET /chat/negotiate?clientProtocol=2.1", (":status 404", ""), None),
+        ("nobody to negotiate with", any, "POST /chat/negotiate", (":status 404", ""), Some("not_a_hub")),
+        ("no token", any, "POST /chat/negotiate", (":status 401", ""), Some("unauthorized")),
     ] {
         let mut gateway = Gateway::new(settings, 1);
         gateway.negotiate(POD_1);
         let target = request.split_once(' ').unwrap().1;
         let stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
-        assert!(!told || stream.concerns(target.as_bytes(), || None), "{name}");
+        assert!(told.is_none() || stream.concerns(target.as_bytes(), || None), "{name}");
         let done = gateway.exchange(request, Some(POD_1), status, &[body]);
-        let expected = "signalr_hub=.=/chat;.;signalr_kind=.=missing_id;.;websocket_errors_total".to_owned();
-        assert_eq!(done.lifecycle, Vec::from_iter(told.then_some(expected)), "{name}");
-        assert!(done.request.is_empty() && done.response.is_empty(), "{name}: {done:?}");
+        let error = |kind| format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total");
+        assert_eq!(done.lifecycle, Vec::from_iter(told.map(error)), "{name}");
+        let is_negotiate = request.starts_with("POST /chat/negotiate");
+        assert!(is_negotiate || (done.request.is_empty() && done.response.is_empty()), "{name}: {done:?}");
     }
 }
 

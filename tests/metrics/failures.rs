@@ -1,13 +1,14 @@
 //! What goes wrong before a WebSocket is open, or beside it: each failure under its own name.
 
 use std::io::{Read as _, Write as _};
-
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::clients::Transport;
+use testbed::clients::{NodeClient, Transport, start_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch, put_routes_first};
 use testbed::hub::{Hub, HubOptions};
+use tungstenite::Message;
 
 use crate::client::{Client, negotiate, upgrade};
 use crate::scrape::{Series, series, settles, start};
@@ -35,6 +36,7 @@ fn gateway_answers(bootstrap: &mut Value) {
         direct("/unauthorized", 401),
         direct("/forbidden", 403),
         direct("/page", 200),
+        direct("/plain", 400),
         direct("/large", 431),
         json!({ "match": { "path": "/moved" }, "redirect": { "path_redirect": "/chat", "response_code": "TEMPORARY_REDIRECT" } }),
     ];
@@ -44,7 +46,8 @@ fn gateway_answers(bootstrap: &mut Value) {
 #[test]
 fn each_failure_is_counted_under_its_own_name() {
     let mut hubs = [Hub::start(&HubOptions::default()).unwrap()];
-    let envoy = start(&hubs, 2, json!({}), gateway_answers);
+    // One thread, so that it knows every hub that was learned.
+    let envoy = start(&hubs, 1, json!({}), gateway_answers);
     let base = envoy.url();
     let fails = |target: &str| upgrade(&base, target, &[]).err().flatten();
 
@@ -55,7 +58,7 @@ fn each_failure_is_counted_under_its_own_name() {
     let events = "text/event-stream";
 
     type Attempt<'a> = (&'a str, Option<u16>, &'a dyn Fn() -> Option<u16>, &'a [&'a str]);
-    let before_all: [Attempt<'_>; 11] = [
+    let before_all: [Attempt<'_>; 15] = [
         ("unknown_connection", Some(404), &|| fails("/chat?id=made-up"), &["/chat", "404"]),
         ("late_request", Some(404), &|| fails(&format!("/chat?id={ended}")), &["/chat", "404"]),
         ("not_a_hub", Some(404), &|| fails("/nothing"), &["other", "404"]),
@@ -77,6 +80,10 @@ fn each_failure_is_counted_under_its_own_name() {
         ("token_too_large", Some(431), &|| fails("/large"), &["other", "431"]),
         ("redirected", Some(307), &|| fails("/moved"), &["other", "307"]),
         ("upgrade_lost", Some(200), &|| fails("/page"), &["other", "200"]),
+        ("websockets_unavailable", Some(400), &|| fails("/plain"), &["other", "400"]),
+        ("missing_id", Some(400), &|| Some(ask(&envoy, "GET", "/chat", "*/*").0), &["/chat"]),
+        ("cors_or_method", Some(405), &|| Some(ask(&envoy, "OPTIONS", "/chat/negotiate", "*/*").0), &["/chat"]),
+        ("not_a_hub", Some(404), &|| Some(ask(&envoy, "POST", "/nothing/negotiate", "*/*").0), &["other"]),
     ];
     for (kind, status, attempt, labels) in before_all {
         let before = series(&envoy);
@@ -135,6 +142,31 @@ fn a_transport_that_the_hub_does_not_offer_is_told_from_a_wrong_path() {
         let failures = |series: &str| series.contains("_errors_") || series.contains("_failures_");
         settles(&format!("{offered:?} is offered"), &envoy, failures, &expected);
     }
+}
+
+/// Only where messages are read. By the hub's own patience, 15 s, and the client's, 30 s.
+#[test]
+fn a_handshake_that_fails_and_a_hub_that_falls_silent_have_their_names() {
+    let options =
+        HubOptions { environment: vec![("KEEP_ALIVE_SECONDS".to_owned(), "90".into())], ..HubOptions::default() };
+    let hubs = [Hub::start(&options).unwrap()];
+    let envoy = start(&hubs, 2, json!({ "metrics": { "detail": "messages" } }), |_| {});
+    let hold = Duration::from_secs(40);
+    let patient = start_node(NodeClient { url: envoy.url(), connects: 1, parallel: 1, hold, ..NodeClient::default() });
+    let [mut odd, mut silent] = [(); 2]
+        .map(|()| upgrade(&envoy.url(), &format!("/chat?id={}", negotiate(&envoy.url(), "/chat")), &[]).unwrap());
+    odd.send(Message::text("{\"protocol\":\"odd\",\"version\":1}\u{1e}")).unwrap();
+    for (name, socket) in [("odd", &mut odd), ("silent", &mut silent)] {
+        let said = socket.read().unwrap();
+        assert!(said.to_text().unwrap().contains("\"error\":"), "{name}: {said}");
+        while socket.read().is_ok() {}
+    }
+    let gave_up = patient.finish().unwrap();
+    let cut = gave_up.tries[0].cut.as_deref();
+    assert!(cut.is_some_and(|cut| cut.starts_with("Server timeout elapsed")), "{gave_up:?}");
+    let error = |kind| (format!("websocket_errors_total{{hub=/chat,kind={kind}}}"), 1);
+    let expected = ["handshake_rejected", "handshake_timeout", "server_timeout"].map(error);
+    settles("three failures", &envoy, |series| series.contains("_errors_total"), &expected);
 }
 
 /// A pod that takes connections and never answers. Without health checks, which would wait for it.
