@@ -1,0 +1,107 @@
+//! What all WebSockets of a worker thread carry, added up per hub in memory and handed to Envoy once a second: a call per
+//! chunk would cost more than the chunk.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::clock::Millis;
+use crate::frame::{Direction, Tally};
+use crate::messages::{self, Kind};
+use crate::metrics::{Count, HubLabel, MessageType, TrafficUnit};
+
+/// What one hub's WebSockets carried since it was last handed over.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    messages: Cell<u64>,
+    bytes: Cell<u64>,
+    compressed: Cell<u64>,
+    /// SignalR's own messages, in the order of [`Kind::ALL`].
+    by_type: [Cell<u64>; Kind::ALL.len()],
+}
+
+impl Carried {
+    /// Adds WebSocket's messages.
+    pub(super) fn add(&self, frames: &Tally) {
+        add(&self.messages, frames.messages);
+        add(&self.bytes, frames.payload_bytes);
+    }
+
+    /// Adds SignalR's messages, and WebSocket's that hide them.
+    pub(super) fn add_types(&self, types: &messages::Tally, compressed: u64) {
+        add(&self.compressed, compressed);
+        for (cell, (_, amount)) in self.by_type.iter().zip(types.iter()) {
+            add(cell, amount);
+        }
+    }
+
+    fn take(&self, hub: &HubLabel, direction: Direction) -> impl Iterator<Item = Count> {
+        let traffic = [(TrafficUnit::Messages, &self.messages), (TrafficUnit::Bytes, &self.bytes)]
+            .map(|(unit, cell)| Count::WebSocketTraffic { hub: hub.clone(), direction, unit, amount: cell.take() });
+        let types = Kind::ALL.into_iter().map(MessageType::Read).zip(&self.by_type);
+        let types = types.chain([(MessageType::Compressed, &self.compressed)]).map(|(message, cell)| Count::Message {
+            hub: hub.clone(),
+            direction,
+            message,
+            amount: cell.take(),
+        });
+        // Most are zero, and naming a metric makes it exist.
+        traffic.into_iter().chain(types.collect::<Vec<_>>()).filter(|count| !count.is_nothing())
+    }
+}
+
+fn add(cell: &Cell<u64>, amount: u64) {
+    cell.set(cell.get().saturating_add(amount));
+}
+
+/// Both directions of one hub.
+#[derive(Debug, Default)]
+pub(super) struct HubTraffic {
+    received: Carried,
+    sent: Carried,
+    /// As of the last tick or WebSocket: asking for it at every chunk would cost more than the chunk.
+    now: Cell<Millis>,
+}
+
+impl HubTraffic {
+    /// The time, up to a second ago.
+    pub(super) fn now(&self) -> Millis {
+        self.now.get()
+    }
+
+    pub(super) fn of(&self, direction: Direction) -> &Carried {
+        match direction {
+            Direction::Received => &self.received,
+            Direction::Sent => &self.sent,
+        }
+    }
+}
+
+/// The traffic of all WebSockets of a worker thread, by hub. Bounded as hub labels are.
+#[derive(Debug, Default)]
+pub struct Traffic(BTreeMap<HubLabel, Rc<HubTraffic>>);
+
+impl Traffic {
+    /// Tells the time. Call every second.
+    pub fn tick(&self, now: Millis) {
+        self.0.values().for_each(|traffic| traffic.now.set(now));
+    }
+
+    /// Where a WebSocket of this hub adds what it carries.
+    pub(super) fn of(&mut self, hub: &HubLabel, now: Millis) -> Rc<HubTraffic> {
+        let traffic = self.0.entry(hub.clone()).or_default();
+        traffic.now.set(now);
+        traffic.clone()
+    }
+
+    /// What was carried since the last call.
+    pub fn take(&self) -> Vec<Count> {
+        let both = |(hub, traffic): (&HubLabel, &Rc<HubTraffic>)| {
+            [Direction::Received, Direction::Sent]
+                .into_iter()
+                .flat_map(|direction| traffic.of(direction).take(hub, direction))
+                .collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(both).collect()
+    }
+}
