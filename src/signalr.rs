@@ -45,7 +45,7 @@ pub enum Step {
     /// `{hub}/negotiate` by another method than POST: a CORS preflight, or a client that does it wrongly.
     NotNegotiate,
     /// At a hub's own path with neither id nor upgrade, which hubs refuse: something on the way lost the upgrade of a client
-    /// that skips negotiation. See [`without_id`].
+    /// that skips negotiation. See [`classify_refused`].
     WithoutId,
     /// `POST …/_blazor/disconnect`: a Blazor page says goodbye, with its circuit in the body and no id.
     BlazorDisconnect,
