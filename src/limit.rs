@@ -124,9 +124,10 @@ impl Limiter {
         now: Millis,
         store: &dyn Store,
     ) -> Result<(Verdict, Option<Lease>), LedgerFailure> {
-        self.revive(now.seconds(), store);
+        self.revive(now.seconds(), store)?;
         let mut lease = self.lease(limits, opening);
-        let mut rate_left = limits.connect_rate;
+        // Asked once, however often the rest is tried.
+        let (mut rate_left, mut over_rate) = (limits.connect_rate, None);
         for _ in 0..TRIES {
             let slot = lease.sharding.slot(lease.client, lease.connection);
             let mut attempt = Attempt::start(slot, limits, now.seconds(), store);
@@ -135,20 +136,20 @@ impl Limiter {
                 continue;
             }
             let is_new = attempt.holds(lease.connection) == 0;
-            let mut over = attempt.over(&lease, limits);
             if let Some(rate) = rate_left.take_if(|_| is_new)
                 && !rate::take(rate::Kind::Connect, rate, lease.client, now, store)?
             {
-                over.get_or_insert(Limit::ConnectRate);
+                over_rate = Some(Limit::ConnectRate);
             }
+            let over = attempt.over(&lease, limits, over_rate);
             let enforced = limits.mode == Mode::Enforce;
-            if !enforced && is_new {
-                over = over.or(attempt.counts.full(limits, &lease.hub, now.seconds()).map(Limit::from));
-            }
             if let (Some(limit), true) = (over, enforced) {
                 return Ok((Verdict::Over(limit), None));
             }
             let changes = attempt.add(&lease, self.instance);
+            if attempt.entries.len() > slots::MOST_ENTRIES {
+                return Err(LedgerFailure);
+            }
             let ceiling = (enforced && is_new).then_some((limits, &lease.hub));
             if let Err(full) = counts::apply(&changes, self.instance, ceiling, now.seconds(), store)? {
                 return Ok((Verdict::Over(full.into()), None));
@@ -166,9 +167,9 @@ impl Limiter {
 
     /// Ends a hold. An end that meets too many conflicts is made up for at the next tick.
     pub fn end(&mut self, lease: Lease, end: End, now: Seconds, store: &dyn Store) {
-        self.revive(now, store);
+        let revived = self.revive(now, store);
         self.held.remove(&lease.hold);
-        if self.try_end(&lease, end, now, store).is_err() {
+        if revived.and_then(|()| self.try_end(&lease, end, now, store)).is_err() {
             self.unfinished.push((lease, end));
         }
     }
@@ -184,7 +185,10 @@ impl Limiter {
     pub fn delete(&mut self, session: &Session, now: Seconds, store: &dyn Store) {
         let of_session =
             |entry: &Entry| entry.connection == session.connection && entry.transport == Transport::LongPolling;
-        let _ = self.edit(session.slot, |entries, _| entries.retain(|entry| !of_session(entry)), now, store);
+        // What fails is swept when nobody polls it any more.
+        let _ = self.revive(now, store).and_then(|()| {
+            self.edit(session.slot, |entries, _| entries.retain(|entry| !of_session(entry)), now, store)
+        });
     }
 
     fn lease(&mut self, limits: &Limits, opening: &Opening<'_>) -> Lease {

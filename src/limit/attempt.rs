@@ -8,7 +8,7 @@ use super::slots::{self, Entry, Slot};
 use super::{ClientKey, InstanceId, Limit};
 use crate::clock::Seconds;
 use crate::metrics::HubLabel;
-use crate::settings::Limits;
+use crate::settings::{Limits, Mode};
 use crate::store::{Store, Version};
 
 /// One try to admit a connection: what its slot holds once the dead are out.
@@ -22,8 +22,9 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub(super) fn start(slot: Slot, limits: &Limits, now: Seconds, store: &dyn Store) -> Self {
-        let counts = Counts::load(store);
         let (before, version) = slots::load(slot, store);
+        // After the slot: an instance that begins in between writes the slot anew, and whoever takes it for dead fails.
+        let counts = Counts::load(store);
         let lives = |entry: &&Entry| entry.lives(&counts, limits.long_polling_idle, now);
         let entries = before.iter().filter(lives).cloned().collect();
         Self { now, counts, before, entries, version }
@@ -34,10 +35,18 @@ impl Attempt {
         self.entries.iter().filter(|entry| entry.connection == connection).count()
     }
 
-    pub(super) fn over(&self, lease: &Lease, limits: &Limits) -> Option<Limit> {
-        let limit = usize::try_from(limits.per_client?).unwrap_or(usize::MAX);
+    /// The first limit that the connection is over. The common ones only in shadow mode: else [`apply`](super::counts::apply) asks them in
+    /// the same breath as it counts.
+    pub(super) fn over(&self, lease: &Lease, limits: &Limits, over_rate: Option<Limit>) -> Option<Limit> {
         let connections = connections_of(lease.client, &self.entries);
-        (!connections.contains(&lease.connection) && connections.len() >= limit).then_some(Limit::PerClient)
+        let is_new = self.holds(lease.connection) == 0;
+        let fits = |limit| connections.contains(&lease.connection) || connections.len() < limit;
+        let per_client = limits.per_client.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let full = || match limits.mode {
+            Mode::Shadow if is_new => self.counts.full(limits, &lease.hub, self.now).map(Limit::from),
+            Mode::Shadow | Mode::Enforce => None,
+        };
+        per_client.filter(|limit| !fits(*limit)).map(|_| Limit::PerClient).or(over_rate).or_else(full)
     }
 
     /// Adds the connection, and tells what changes.

@@ -8,7 +8,7 @@ use super::counts::{self, Change, Counts};
 use super::lease::Lease;
 use super::slots::{self, Entry, Slot};
 use super::upstreams::Upstream;
-use super::{Limiter, TRIES};
+use super::{LedgerFailure, Limiter, TRIES};
 use crate::clock::Seconds;
 use crate::metrics::HubLabel;
 use crate::signalr::Transport;
@@ -18,7 +18,16 @@ impl Limiter {
     /// Shows that this instance lives, makes up for what failed, and drops what the dead left behind. Call every second.
     /// Returns the number of connections by hub and transport.
     pub fn tick(&mut self, idle: Duration, now: Seconds, store: &dyn Store) -> Vec<(HubLabel, Transport, u64)> {
-        self.revive(now, store);
+        // A beat alone would tell that all is well.
+        if self.revive(now, store).is_ok() {
+            self.make_up(now, store);
+            self.sweep(idle, now, store);
+        }
+        Counts::load(store).by_hub()
+    }
+
+    /// Shows that this instance lives, and tries again what failed.
+    fn make_up(&mut self, now: Seconds, store: &dyn Store) {
         let owed = std::mem::take(&mut self.owed);
         // Also without anything owed, for the beat.
         if counts::apply(&owed, self.instance, None, now, store).is_err() {
@@ -27,15 +36,20 @@ impl Limiter {
         for (lease, end) in std::mem::take(&mut self.unfinished) {
             self.end(lease, end, now, store);
         }
-        if Counts::load(store).is_first(self.instance, now) {
-            for slot in Slot::share_of(now) {
-                let drop_dead = |entries: &mut Vec<Entry>, counts: &Counts| {
-                    entries.retain(|entry| entry.lives(counts, idle, now));
-                };
-                let _ = self.edit(slot, drop_dead, now, store);
-            }
+    }
+
+    /// Drops what the dead left behind, if that falls to this instance.
+    fn sweep(&mut self, idle: Duration, now: Seconds, store: &dyn Store) {
+        if !Counts::load(store).is_first(self.instance, now) {
+            return;
         }
-        Counts::load(store).by_hub()
+        let drop_dead = |entries: &mut Vec<Entry>, counts: &Counts| {
+            entries.retain(|entry| entry.lives(counts, idle, now));
+        };
+        for slot in Slot::share_of(now) {
+            // What meets too many conflicts waits for the next time round.
+            let _ = self.edit(slot, drop_dead, now, store);
+        }
     }
 
     /// Publishes the open WebSockets by pod, and returns those of all worker threads. Call after [`Limiter::tick`].
@@ -51,18 +65,24 @@ impl Limiter {
     }
 
     /// If the others may have taken this instance for dead, because its thread was busy or the clock was set, its numbers
-    /// go and its entries may be gone: puts them back.
-    pub(super) fn revive(&mut self, now: Seconds, store: &dyn Store) {
-        let alive = Counts::load(store).is_alive(self.instance.get(), now);
-        if alive || counts::apply(&[], self.instance, None, now, store).is_err() {
-            return;
+    /// go and its entries may be gone: puts them back. Before anything that beats: a beat hides that there is something to put
+    /// back.
+    ///
+    /// # Errors
+    /// [`LedgerFailure`]; then nothing is changed, and the caller must not beat, either.
+    pub(super) fn revive(&mut self, now: Seconds, store: &dyn Store) -> Result<(), LedgerFailure> {
+        if Counts::load(store).is_alive(self.instance.get(), now) {
+            return Ok(());
         }
+        // Only whether there was room could be told, and nothing is asked for.
+        let _ = counts::apply(&[], self.instance, None, now, store)?;
         // What is owed to rows that are gone is owed no more.
         self.owed.retain(|change| !change.is_of(self.instance));
         let unfinished = self.unfinished.iter().map(|(lease, _)| lease);
         let changes: Vec<_> =
             self.held.values().chain(unfinished).filter_map(|lease| self.put_back(lease, now, store)).collect();
         self.settle(changes, now, store);
+        Ok(())
     }
 
     /// Writes a lease's slot anew, even if its entry is there: whoever is about to drop it for dead must look again.

@@ -15,8 +15,8 @@ use crate::store::{Store, Version};
 
 /// 1,024 slots hold 100,000 connections at some 100 entries each, 3.3 KB to copy for an admission.
 const SLOTS: u16 = 1_024;
-/// A slot with more is refused: 4,096 entries are 135 KB to copy for every admission, and a limit was not kept long ago.
-const MOST_ENTRIES: usize = 4_096;
+/// More in a slot are refused: 4,096 entries are 135 KB to copy for every admission, and a limit was not kept long ago.
+pub(super) const MOST_ENTRIES: usize = 4_096;
 /// Seconds in which a sweep passes over every slot. With the five until an instance is taken for dead: within ten.
 const SWEEP: u16 = 4;
 
@@ -135,8 +135,8 @@ pub(super) fn load(slot: Slot, store: &dyn Store) -> (Vec<Entry>, Version) {
     }
 }
 
-/// False when somebody else wrote first, or the slot is full.
+/// False when somebody else wrote first.
 pub(super) fn write(slot: Slot, entries: &[Entry], version: Version, store: &dyn Store) -> bool {
     let bytes: Vec<u8> = entries.iter().flat_map(Entry::to_bytes).collect();
-    entries.len() <= MOST_ENTRIES && store.swap(&slot.key(), &bytes, version).is_ok()
+    store.swap(&slot.key(), &bytes, version).is_ok()
 }

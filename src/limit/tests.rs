@@ -4,6 +4,8 @@ use super::*;
 use crate::http::Head;
 use crate::settings::{Settings, Surroundings};
 use crate::store::memory::MemoryStore;
+use crate::store::{Conflict, Version};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::Duration;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -342,6 +344,65 @@ fn when_the_whole_process_stood_still_nothing_is_lost() {
 }
 
 #[test]
+fn a_delete_that_wakes_a_stuck_instance_loses_no_count() {
+    let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 9}}"#);
+    let socket = envoy.open(1, ANN, "id").unwrap();
+    let poll = envoy.poll(0, ANN, "session").unwrap();
+    envoy.end(0, poll, End::BetweenPolls);
+    envoy.pass(1, &[0, 1]);
+    envoy.pass(6, &[0]);
+    envoy.delete(1, ANN, "session");
+    envoy.pass(1, &[0, 1]);
+    assert_eq!(envoy.counted(), 1);
+    envoy.end(1, socket, End::Over);
+    assert_eq!(envoy.counted(), 0);
+}
+
+/// Shared data in which something happens right after its numbers were loaded for the second time: the first is for the look
+/// whether the instance itself lives.
+struct Interrupted<'a> {
+    store: &'a MemoryStore,
+    loads: Cell<u32>,
+    interruption: RefCell<Option<Box<dyn FnOnce() + 'a>>>,
+}
+
+impl Store for Interrupted<'_> {
+    fn load(&self, key: &str) -> Option<(Vec<u8>, Version)> {
+        let loaded = self.store.load(key);
+        self.loads.set(self.loads.get() + u32::from(key == "envoy-signalr/counts"));
+        if self.loads.get() == 2
+            && let Some(interruption) = self.interruption.take()
+        {
+            interruption();
+        }
+        loaded
+    }
+
+    fn swap(&self, key: &str, value: &[u8], expected: Version) -> Result<(), Conflict> {
+        self.store.swap(key, value, expected)
+    }
+}
+
+#[test]
+fn an_instance_that_begins_in_the_middle_of_an_admission_is_not_taken_for_dead() {
+    let envoy = Envoy::new(2, r#"{"connections": {"per_client": 9}}"#);
+    let Envoy { store, limits, now, .. } = &envoy;
+    let [mut one, mut other] = [1, 2].map(|id| Limiter::new(InstanceId::new(id).unwrap(), [7; 32]));
+    one.tick(IDLE, at(*now).seconds(), store);
+    let (client, transport, hub) = (envoy.client(ANN), Transport::WebSockets, hub());
+    let opening = |id: &'static [u8]| Opening { client, id: Some(id), transport, hub: &hub };
+    let begins = || {
+        let first = other.connect(limits, &opening(b"of the other"), at(*now), store);
+        assert!(first.is_ok_and(|(_, lease)| lease.is_some()));
+    };
+    let store = Interrupted { store, loads: Cell::new(0), interruption: RefCell::new(Some(Box::new(begins))) };
+    let admitted = one.connect(limits, &opening(b"of one"), at(*now), &store);
+    assert!(admitted.is_ok_and(|(_, lease)| lease.is_some()));
+    let entries = slots::load(Slot::of(client.0), store.store).0;
+    assert_eq!((entries.len(), envoy.counted()), (2, 2));
+}
+
+#[test]
 fn who_is_exempt_ends_nobody_elses_session() {
     let json = r#"{"connections": {"per_client": 1}, "long_polling_idle": "60s"}"#;
     let mut envoy = Envoy::new(1, json);
@@ -393,12 +454,12 @@ struct Contended<'a> {
 }
 
 impl Store for Contended<'_> {
-    fn load(&self, key: &str) -> Option<(Vec<u8>, crate::store::Version)> {
+    fn load(&self, key: &str) -> Option<(Vec<u8>, Version)> {
         self.store.load(key)
     }
 
-    fn swap(&self, key: &str, value: &[u8], expected: crate::store::Version) -> Result<(), crate::store::Conflict> {
-        if key == self.key { Err(crate::store::Conflict) } else { self.store.swap(key, value, expected) }
+    fn swap(&self, key: &str, value: &[u8], expected: Version) -> Result<(), Conflict> {
+        if key == self.key { Err(Conflict) } else { self.store.swap(key, value, expected) }
     }
 }
 
