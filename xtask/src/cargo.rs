@@ -35,14 +35,14 @@ pub(crate) fn check() -> Result<()> {
 /// A workspace of their own, so nothing above has seen them. They are only checked, so the fuzzer's library is not built,
 /// which would want a C++ compiler: a place of it that is not looked at keeps its build script from that.
 fn fuzz_targets() -> Result<()> {
-    let manifest = ["--manifest-path", "fuzz/Cargo.toml"];
-    cargo("format of the fuzz targets", &[&["fmt", "--check"], manifest.as_slice()].concat())?;
+    let folder = testbed::workspace().join("fuzz");
+    run("format of the fuzz targets", Command::new(env!("CARGO")).args(["fmt", "--check"]).current_dir(&folder))?;
     run(
         "lints for the fuzz targets",
         Command::new(env!("CARGO"))
-            .args([&["clippy", "--target-dir", "target/fuzz"], manifest.as_slice(), &["--", "-D", "warnings"]].concat())
+            .args(["clippy", "--target-dir", "../target/fuzz", "--", "-D", "warnings"])
             .env("CUSTOM_LIBFUZZER_PATH", "unused/libfuzzer.a")
-            .current_dir(testbed::workspace()),
+            .current_dir(&folder),
     )
 }
 
