@@ -177,7 +177,7 @@ fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), Setti
 
 fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<KeyRing, SettingsError> {
     if keys.is_empty() {
-        return Ok(KeyRing::new([("process", (surroundings.process_secret)().as_slice())]));
+        return Ok(KeyRing::new([("process", (surroundings.process_secret)().bytes().as_slice())]));
     }
     let mut secrets: Vec<(&str, Vec<u8>)> = Vec::new();
     for (index, key) in keys.iter().enumerate() {

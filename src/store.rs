@@ -4,8 +4,9 @@
 //! Envoy's shared data has compare-and-swap but no delete and no list, so every key here is one of a fixed few.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-/// Shared data with optimistic locking. Two implementations: Envoy's (`host::store`) and the tests' in-memory one.
+/// Shared data with optimistic locking. Two implementations: Envoy's (`host::shared`) and the tests' in-memory one.
 pub trait Store {
     /// The value and its version, or `None` when nothing was ever written under `key`.
     fn load(&self, key: &str) -> Option<(Vec<u8>, Version)>;
@@ -33,8 +34,27 @@ impl Version {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Conflict;
 
-/// A secret of 256 bits.
-pub type Secret = [u8; 32];
+/// A secret of 256 bits, which is told to no log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Wants random bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// To seal and to hash with.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
 
 const HUBS_KEY: &str = "envoy-signalr/hubs";
 
@@ -62,9 +82,12 @@ pub fn process_secret(store: &dyn Store, secret_use: SecretUse, candidate: Secre
         SecretUse::Routes => "envoy-signalr/secret",
         SecretUse::Ledger => "envoy-signalr/ledger-secret",
     };
-    let created = store.swap(key, &candidate, Version::ABSENT).is_ok();
-    let secret = store.load(key).and_then(|(bytes, _)| Secret::try_from(bytes).ok()).unwrap_or(candidate);
-    ProcessSecret { secret, created }
+    let known = || store.load(key).and_then(|(bytes, _)| bytes.try_into().ok()).map(Secret);
+    if let Some(secret) = known() {
+        return ProcessSecret { secret, created: false };
+    }
+    let created = store.swap(key, candidate.bytes(), Version::ABSENT).is_ok();
+    ProcessSecret { secret: known().unwrap_or(candidate), created }
 }
 
 /// The paths of hubs that answered a negotiate, which may become metric labels.
@@ -172,10 +195,10 @@ mod tests {
     #[test]
     fn the_first_worker_makes_the_secret_and_all_use_it() {
         let store = MemoryStore::default();
-        let first = process_secret(&store, SecretUse::Routes, [1; 32]);
-        let second = process_secret(&store, SecretUse::Routes, [2; 32]);
-        assert_eq!((first.secret, first.created), ([1; 32], true));
-        assert_eq!((second.secret, second.created), ([1; 32], false));
+        let first = process_secret(&store, SecretUse::Routes, Secret([1; 32]));
+        let second = process_secret(&store, SecretUse::Routes, Secret([2; 32]));
+        assert_eq!((first.secret, first.created), (Secret([1; 32]), true));
+        assert_eq!((second.secret, second.created), (Secret([1; 32]), false));
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::time::Duration;
 use envoy_signalr::clock::Millis;
 use envoy_signalr::http::{self, Head};
 use envoy_signalr::settings::{Settings, Surroundings};
+use envoy_signalr::store::Secret;
 use envoy_signalr::token::{Address, NONCE_LEN, Purpose, Route};
 use envoy_signalr::{affinity, signalr};
 use libfuzzer_sys::fuzz_target;
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
-    let surroundings = Surroundings { env: &|_| None, process_secret: &|| [7; 32] };
+    let surroundings = Surroundings { env: &|_| None, process_secret: &|| Secret::new([7; 32]) };
     Settings::parse(b"{}", &surroundings).expect("every default")
 });
 

@@ -32,7 +32,7 @@ impl RootContext for Root {
     /// Runs in a trial VM, on the main thread and in each worker thread, so it counts nothing and speaks once.
     fn on_configure(&mut self, _: usize) -> bool {
         let json = self.get_plugin_configuration().unwrap_or_default();
-        let Some(candidate) = random() else {
+        let Some(candidate) = random().map(Secret::new) else {
             error!("envoy gives no randomness, so nothing can be sealed");
             return false;
         };

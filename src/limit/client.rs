@@ -64,8 +64,12 @@ pub(super) fn key(settings: &ClientSettings, head: &Head, peer: &Peer, secret: &
 
 /// 64 bits of SHA-256 over a secret, a purpose and a value.
 pub(super) fn keyed_hash(secret: &Secret, purpose: &str, value: &[u8]) -> [u8; 8] {
-    let digest =
-        Sha256::new().chain_update(secret).chain_update(purpose).chain_update([0]).chain_update(value).finalize();
+    let digest = Sha256::new()
+        .chain_update(secret.bytes())
+        .chain_update(purpose)
+        .chain_update([0])
+        .chain_update(value)
+        .finalize();
     digest.first_chunk().copied().unwrap_or_default()
 }
 
@@ -104,7 +108,7 @@ mod tests {
 
     fn key_of(source: ClientKeySource, headers: &[(&str, &str)], peer: &str) -> ClientKey {
         let pairs = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
-        key(&settings(source), &Head::new(pairs.collect()), &Peer::new(peer.as_bytes()), &[1; 32])
+        key(&settings(source), &Head::new(pairs.collect()), &Peer::new(peer.as_bytes()), &Secret::new([1; 32]))
     }
 
     #[test]

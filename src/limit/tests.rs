@@ -15,7 +15,7 @@ const IDLE: Duration = Duration::from_secs(15);
 
 fn settings(json: &str) -> Settings {
     let json = format!(r#"{{"limits": {json}}}"#);
-    let surroundings = Surroundings { env: &|_| None, process_secret: &|| [0; 32] };
+    let surroundings = Surroundings { env: &|_| None, process_secret: &|| Secret::new([0; 32]) };
     Settings::parse(json.as_bytes(), &surroundings).unwrap()
 }
 
@@ -41,7 +41,7 @@ struct Envoy {
 
 impl Envoy {
     fn new(workers: u32, json: &str) -> Self {
-        let worker = |id: u32| Limiter::new(InstanceId::new(id + 1).unwrap(), [7; 32]);
+        let worker = |id: u32| Limiter::new(InstanceId::new(id + 1).unwrap(), Secret::new([7; 32]));
         Self {
             workers: (0..workers).map(worker).collect(),
             store: MemoryStore::default(),
@@ -387,7 +387,7 @@ impl Store for Interrupted<'_> {
 fn an_instance_that_begins_in_the_middle_of_an_admission_is_not_taken_for_dead() {
     let envoy = Envoy::new(2, r#"{"connections": {"per_client": 9}}"#);
     let Envoy { store, limits, now, .. } = &envoy;
-    let [mut one, mut other] = [1, 2].map(|id| Limiter::new(InstanceId::new(id).unwrap(), [7; 32]));
+    let [mut one, mut other] = [1, 2].map(|id| Limiter::new(InstanceId::new(id).unwrap(), Secret::new([7; 32])));
     one.tick(IDLE, at(*now).seconds(), store);
     let (client, transport, hub) = (envoy.client(ANN), Transport::WebSockets, hub());
     let opening = |id: &'static [u8]| Opening { client, id: Some(id), transport, hub: &hub };

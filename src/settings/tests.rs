@@ -3,7 +3,7 @@ use super::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn parse(json: &str) -> Result<Settings, SettingsError> {
-    parse_with(json, &|| [0; 32])
+    parse_with(json, &|| Secret::new([0; 32]))
 }
 
 fn parse_with(json: &str, process_secret: &dyn Fn() -> Secret) -> Result<Settings, SettingsError> {

@@ -1,10 +1,12 @@
 use super::*;
 use crate::settings::Surroundings;
+use crate::store::Secret;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn settings(json: &str) -> Settings {
-    Settings::parse(json.as_bytes(), &Surroundings { env: &|_| None, process_secret: &|| [0; 32] }).unwrap()
+    Settings::parse(json.as_bytes(), &Surroundings { env: &|_| None, process_secret: &|| Secret::new([0; 32]) })
+        .unwrap()
 }
 
 fn head(request: &str) -> Head {

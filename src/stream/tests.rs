@@ -4,6 +4,7 @@ use super::*;
 use crate::limit::InstanceId;
 use crate::metrics::Kind;
 use crate::settings::Surroundings;
+use crate::store::Secret;
 use crate::store::memory::MemoryStore;
 use std::time::Duration;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -37,9 +38,9 @@ struct Done {
 
 impl Gateway {
     fn new(json: &str, secret: u8) -> Self {
-        let surroundings = Surroundings { env: &|_| None, process_secret: &|| [secret; 32] };
+        let surroundings = Surroundings { env: &|_| None, process_secret: &|| Secret::new([secret; 32]) };
         let settings = Rc::new(Settings::parse(json.as_bytes(), &surroundings).unwrap());
-        let limiter = Some(Limiter::new(InstanceId::MIN, [secret; 32]));
+        let limiter = Some(Limiter::new(InstanceId::MIN, Secret::new([secret; 32])));
         let worker = Rc::new(RefCell::new(Worker { limiter, ..Worker::default() }));
         Self { settings, worker, store: MemoryStore::default(), seconds: 1_000_000, nonces: 0 }
     }

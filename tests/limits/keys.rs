@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use envoy_signalr::settings::{Settings, Surroundings};
+use envoy_signalr::store::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use testbed::envoy::{connection_manager, put_routes_first};
@@ -187,7 +188,7 @@ fn claims_can_be_trusted_when_jwt_authn_stands_before() {
 #[test]
 fn the_samples_of_the_documentation_are_accepted() {
     let text = std::fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
-    let surroundings = Surroundings { env: &|_| None, process_secret: &|| [0; 32] };
+    let surroundings = Surroundings { env: &|_| None, process_secret: &|| Secret::new([0; 32]) };
     let samples: Vec<_> = text.split("```yaml\n").skip(1).flat_map(|rest| rest.split("```").next()).collect();
     assert!(samples.len() > 5);
     for sample in samples {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use envoy_signalr::settings::{OWN_SECRET_WARNING, Settings, Surroundings};
+use envoy_signalr::store::Secret;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -44,7 +45,7 @@ fn check(found: &Found) -> Result<Option<&'static str>, String> {
     let warning = std::cell::Cell::new(None);
     let process_secret = || {
         warning.set(Some(OWN_SECRET_WARNING));
-        [0; 32]
+        Secret::new([0; 32])
     };
     let env = |name: &str| found.env.get(name).cloned().or_else(|| std::env::var(name).ok());
     Settings::parse(found.json.as_bytes(), &Surroundings { env: &env, process_secret: &process_secret })
