@@ -77,13 +77,13 @@ fn after_a_trap_its_connections_leave_and_others_stay() {
 
 /// Polls until a worker thread with a living VM takes it, and returns what the hub answers.
 fn poll_in_spite_of_a_trap(session: &Session) -> u16 {
-    loop {
-        let status = session.poll().status;
-        if status != 503 {
-            return status;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
+    let mut status = 503;
+    let polled = || {
+        status = session.poll().status;
+        status != 503
+    };
+    let _ = wait_until(AFTER_A_FAULT + BUSY, "a living VM", polled);
+    status
 }
 
 #[test]

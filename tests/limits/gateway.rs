@@ -1,6 +1,5 @@
 //! An Envoy with limits before real hubs, and what its gauges say.
 
-use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -100,12 +99,9 @@ impl Gateway {
         }
     }
 
-    /// Ends Envoy and returns its log. Before it ends it writes what it holds back of the access log, for ten seconds else.
-    pub(crate) fn end(mut self) -> String {
-        let told = Command::new("kill").arg(self.envoy.pid().to_string()).status().unwrap();
-        assert!(told.success());
-        wait_until(Duration::from_secs(20), "the end", || self.envoy.ended().unwrap().is_some()).unwrap();
-        self.envoy.log()
+    /// Ends Envoy and returns its log.
+    pub(crate) fn end(self) -> String {
+        self.envoy.finish().unwrap()
     }
 }
 

@@ -97,7 +97,7 @@ fn known_traffic_is_counted_exactly_on_one_worker_thread_and_on_four() {
 fn connections_of_a_real_client_are_counted_by_transport() {
     let hubs = [Hub::start(&HubOptions::default()).unwrap()];
     let envoy = scrape::start(&hubs, 4, json!({}), |_| {});
-    let hold = Duration::from_secs(8);
+    let hold = Duration::from_secs(12);
     let running = Transport::ALL.map(|transport| {
         start_node(NodeClient { url: envoy.url(), transport, connects: 6, parallel: 6, hold, ..NodeClient::default() })
     });

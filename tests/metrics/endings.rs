@@ -2,7 +2,6 @@
 //!
 //! Close frames that a client or a real hub says first are in `counting`.
 
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Patch, Watched, put_routes_first, remove_health_checks};
 use testbed::http;
 use testbed::hub::{Hub, HubOptions};
-use testbed::process::wait_until;
 use testbed::tools::EnvoyVersion;
 
 use crate::client::{Client, invocation, upgrade};
@@ -206,7 +204,7 @@ fn start_obedient(
 fn a_websocket_that_is_broken_off_is_told_by_the_side_that_did_it() {
     for (version, detail) in [(EnvoyVersion::Oldest, "frames"), (EnvoyVersion::Newest, "messages")] {
         let names: Vec<_> = BROKEN_OFF.iter().map(|(name, ..)| *name).chain(["stays"]).collect();
-        let mut envoy = start_obedient(version, detail, &names, |_| {});
+        let envoy = start_obedient(version, detail, &names, |_| {});
         let mut connection = Connection::open(&envoy.url());
         let mut stays = tunnel(&mut connection, "stays");
         for (name, end, ..) in BROKEN_OFF {
@@ -219,10 +217,7 @@ fn a_websocket_that_is_broken_off_is_told_by_the_side_that_did_it() {
         echoes(&mut stays);
 
         // Nobody reads a metric of an Envoy that has ended, but its access log tells of those that it ended.
-        let pid = envoy.pid().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
-        wait_until(Duration::from_secs(20), "the end", || envoy.ended().unwrap().is_some()).unwrap();
-        let log = envoy.log();
+        let log = envoy.finish().unwrap();
         let line = log.lines().find(|line| line.contains("/stays")).unwrap();
         assert!(line.contains("closed_by=gateway code=none"), "{version:?}: {line}");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::clients::{NodeClient, Transport, start_node};
-use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch, put_routes_first};
+use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch, put_routes_first, remove_health_checks};
 use testbed::hub::{Hub, HubOptions};
 use tungstenite::Message;
 
@@ -173,11 +173,9 @@ fn a_handshake_that_fails_and_a_hub_that_falls_silent_have_their_names() {
 #[test]
 fn a_client_that_leaves_before_the_answer_is_a_failed_handshake_without_status() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let patch: Patch = Box::new(|bootstrap| {
-        bootstrap["static_resources"]["clusters"][0].as_object_mut().unwrap().remove("health_checks").unwrap();
-    });
     let hosts = Hosts::Fixed(vec![silent.local_addr().unwrap().to_string()]);
-    let envoy = Envoy::start(&EnvoyOptions { hosts, patch: Some(patch), ..EnvoyOptions::default() }).unwrap();
+    let patch: Option<Patch> = Some(Box::new(remove_health_checks));
+    let envoy = Envoy::start(&EnvoyOptions { hosts, patch, ..EnvoyOptions::default() }).unwrap();
     let mut client = TcpStream::connect(envoy.url().trim_start_matches("http://")).unwrap();
     let head = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                 sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";

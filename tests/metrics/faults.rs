@@ -7,6 +7,7 @@ use serde_json::json;
 use testbed::envoy::{
     Envoy, EnvoyOptions, Filter, Hosts, Patch, Watched, balance_exactly, load_module, module_that_traps,
 };
+use testbed::http;
 use testbed::hub::{Hub, three_hubs};
 use testbed::process::wait_until;
 
@@ -66,8 +67,8 @@ fn after_a_trap_gauges_tell_who_is_left() {
         come_to(&envoy, &format!("before, {name}"), Instant::now(), by_pod, by_hub);
 
         let at = Instant::now();
-        let trap = ureq::post(format!("{}/chat/negotiate", envoy.url())).header("x-signalr-trap", "1").send_empty();
-        assert!(trap.is_err(), "{trap:?}");
+        let trap = http::post_with(&format!("{}/chat/negotiate", envoy.url()), &[("x-signalr-trap", "1")]);
+        assert_eq!(trap.unwrap().0, 503);
         // Envoy resets the others of that thread when something comes on them.
         let left: Vec<_> = thread::scope(|scope| {
             let asked: Vec<_> = open.into_iter().map(|client| scope.spawn(|| client.survives())).collect();

@@ -108,10 +108,17 @@ impl Prometheus {
 /// Of everything that is counted, and of everything that alerts.
 fn make_trouble(envoy: &Envoy) {
     let url = envoy.url();
-    for _ in 0..24 {
-        Client::connect(envoy, "/chat", &[]).reset();
-        assert_eq!(upgrade(&url, "/chat?id=made-up", &[]).err(), Some(Some(404)));
-    }
+    // At the same time, so that worker threads meet.
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..6 {
+                    Client::connect(envoy, "/chat", &[]).reset();
+                    assert_eq!(upgrade(&url, "/chat?id=made-up", &[]).err(), Some(Some(404)));
+                }
+            });
+        }
+    });
     Client::connect(envoy, "/chat", &[]).close(Some(1000));
     let mut full = Vec::new();
     let refused = loop {
@@ -161,7 +168,9 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
 
     for (metric, labels) in METRICS {
         let matchers: Vec<_> = labels.split_terminator(',').map(|label| format!("signalr_{label}!=\"\"")).collect();
-        assert!(prometheus.ask(&format!("{metric}{{{}}}", matchers.join(","))) > 0, "{metric} with {labels}");
+        let series = format!("{metric}{{{}}}", matchers.join(","));
+        // The last scrape may be a second away.
+        wait_until(Duration::from_secs(5), &series, || prometheus.ask(&series) > 0).unwrap();
     }
     // As `histogram_bucket_settings` has it, not Envoy's default.
     assert!(

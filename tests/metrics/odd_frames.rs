@@ -110,19 +110,14 @@ impl Cut {
     }
 
     fn apply(self, bytes: &[u8]) -> Vec<&[u8]> {
-        let mut random = 0x9e37_79b9_u32;
+        let mut random = fastrand::Rng::with_seed(1);
         let mut rest = bytes;
         let mut pieces = Vec::new();
         while !rest.is_empty() {
             let size = match self {
                 Self::Whole => rest.len(),
                 Self::ByteByByte => 1,
-                Self::AtRandom => {
-                    random ^= random << 13;
-                    random ^= random >> 17;
-                    random ^= random << 5;
-                    1 + random as usize % (bytes.len() / 5 + 1)
-                }
+                Self::AtRandom => random.usize(1..=bytes.len() / 5 + 1),
             };
             let (piece, after) = rest.split_at(size.min(rest.len()));
             pieces.push(piece);

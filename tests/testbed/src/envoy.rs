@@ -28,6 +28,7 @@ use crate::{http, workspace};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const HEALTHY_TIMEOUT: Duration = Duration::from_secs(30);
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the filter chain holds.
 #[derive(Clone, Debug)]
@@ -152,6 +153,14 @@ impl Envoy {
     /// How Envoy ended, if it has.
     pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
         self.process.ended()
+    }
+
+    /// Ends Envoy and returns its log. Before it ends, Envoy closes what is open and writes what it holds back of the access log.
+    pub fn finish(mut self) -> Result<String> {
+        let told = Command::new("kill").arg(self.pid().to_string()).status().context("cannot start kill")?;
+        ensure!(told.success(), "cannot end Envoy");
+        wait_until(END_TIMEOUT, "Envoy's end", || self.ended().is_ok_and(|ended| ended.is_some()))?;
+        Ok(self.log())
     }
 
     /// All statistics as lines `name: value`.

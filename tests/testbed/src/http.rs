@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Gets `url` and returns the status and the body, whatever the status is.
 pub fn get(url: &str) -> Result<(u16, String)> {
     read(agent().get(url).call(), url)
@@ -13,7 +15,13 @@ pub fn get(url: &str) -> Result<(u16, String)> {
 
 /// Posts nothing to `url`, as Envoy's admin interface and SignalR's negotiate want it.
 pub fn post(url: &str) -> Result<(u16, String)> {
-    read(agent().post(url).send_empty(), url)
+    post_with(url, &[])
+}
+
+/// The same with these headers.
+pub fn post_with(url: &str, headers: &[(&str, &str)]) -> Result<(u16, String)> {
+    let request = headers.iter().fold(agent().post(url), |request, (name, value)| request.header(*name, *value));
+    read(request.send_empty(), url)
 }
 
 /// A connection that is kept for many requests: far faster than one for each.
@@ -30,6 +38,7 @@ impl Kept {
     /// Connects to the server of `url`.
     pub fn open(url: &str) -> Result<Self> {
         let stream = TcpStream::connect(url.trim_start_matches("http://"))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let answers = BufReader::new(stream.try_clone()?);
         Ok(Self { stream, answers })
     }
@@ -73,7 +82,7 @@ impl Kept {
 fn agent() -> ureq::Agent {
     // A fresh agent each time: a kept connection to a server that was restarted would fail once.
     ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(10)))
+        .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
         .proxy(None)
         .build()

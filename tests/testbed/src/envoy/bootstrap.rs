@@ -1,6 +1,6 @@
 //! Changing the bootstrap that users are given into one for a test.
 //!
-//! Everything is found by name or type, nothing by position, so that the file can be rearranged.
+//! What is changed for every test is found by name or type, so that the file can be rearranged; a [`Patch`] may go by position.
 //! What a change looks for and does not find is an error: a test would else run something else
 //! than it says.
 use std::fs;
