@@ -7,22 +7,15 @@
 //! A meter looks on: it changes no byte. What breaks the protocol is told once, and from there on, since nobody knows
 //! where the next frame begins, only [`Tally::wire_bytes`] moves.
 
+mod direction;
 mod header;
 mod payload;
 
+pub use direction::{Direction, PerDirection};
 pub use header::Opcode;
 pub use payload::Payload;
 
 use header::{Frame, Header};
-
-/// Which way bytes go, as the server sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client; every frame is masked.
-    Received,
-    /// To the client; no frame is masked.
-    Sent,
-}
 
 /// Something went by.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ mod traffic;
 use std::rc::Rc;
 
 use crate::clock::Millis;
-use crate::frame::{Close, Direction, Event, Meter, Tally};
+use crate::frame::{Close, Direction, Event, Meter, PerDirection, Tally};
 use crate::lifecycle::{ClosedBy, Ending, code_label};
 use crate::limit::Upstream;
 use crate::messages::{self, Handshake, Kind, Protocol};
@@ -22,12 +22,23 @@ struct Observed {
     frames: Meter,
     /// Absent where messages are not to be read.
     messages: Option<messages::Meter>,
+    /// For the access log: complete messages, and their payload in bytes.
+    carried_messages: u64,
+    carried_bytes: u64,
 }
 
 impl Observed {
     fn new(direction: Direction, detail: Detail) -> Self {
         let messages = (detail >= Detail::Messages).then(|| messages::Meter::new(direction));
-        Self { frames: Meter::new(direction), messages }
+        Self { frames: Meter::new(direction), messages, carried_messages: 0, carried_bytes: 0 }
+    }
+
+    /// What the frames carried since the last call.
+    fn take_tally(&mut self) -> Tally {
+        let tally = self.frames.take_tally();
+        self.carried_messages = self.carried_messages.saturating_add(tally.messages);
+        self.carried_bytes = self.carried_bytes.saturating_add(tally.payload_bytes);
+        tally
     }
 
     fn handshake(&self) -> Option<Handshake> {
@@ -47,16 +58,13 @@ pub struct Socket {
     asked: Millis,
     opened: Option<Millis>,
     traffic: Rc<HubTraffic>,
-    /// Received and sent; absent where no frame is to be touched.
-    observed: Option<(Observed, Observed)>,
+    /// Absent where no frame is to be touched.
+    observed: Option<PerDirection<Observed>>,
     protocol: Protocol,
     /// When the hub last sent something before any goodbye, to the second.
     heard: Millis,
     /// Who said goodbye first, in a Close frame or in SignalR's own words.
     goodbye: Option<Direction>,
-    /// What it carried itself, for the access log: messages and bytes.
-    received: (u64, u64),
-    sent: (u64, u64),
     /// The first Close frame.
     close: Option<Close>,
 }
@@ -65,7 +73,7 @@ impl Socket {
     /// A WebSocket that was asked for at `asked`.
     pub fn new(hub: HubLabel, asked: Millis, detail: Detail, traffic: &mut Traffic) -> Self {
         let observe = |direction| Observed::new(direction, detail);
-        let observed = (detail >= Detail::Frames).then(|| (observe(Direction::Received), observe(Direction::Sent)));
+        let observed = (detail >= Detail::Frames).then(|| PerDirection::new(observe));
         let traffic = traffic.of(&hub, asked);
         let protocol = Protocol::default();
         Self {
@@ -78,8 +86,6 @@ impl Socket {
             protocol,
             heard: asked,
             goodbye: None,
-            received: (0, 0),
-            sent: (0, 0),
             close: None,
         }
     }
@@ -107,27 +113,18 @@ impl Socket {
 
     /// How many of the next `most` bytes need not be shown to [`Socket::pass`]: payload that is only counted.
     pub fn pass_unseen(&mut self, direction: Direction, most: usize) -> usize {
-        let Some((received, sent)) = &mut self.observed else { return 0 };
-        let Observed { frames, messages } = match direction {
-            Direction::Received => received,
-            Direction::Sent => sent,
-        };
-        if messages.is_some() {
-            return 0;
-        }
-        let unseen = frames.pass_unseen(most);
-        let tally = frames.take_tally();
+        let observed = self.observed.as_mut().map(|observed| observed.of_mut(direction));
+        let Some(observed) = observed.filter(|observed| observed.messages.is_none()) else { return 0 };
+        let unseen = observed.frames.pass_unseen(most);
+        let tally = observed.take_tally();
         self.carry(direction, &tally);
         unseen
     }
 
     /// Bytes go by.
     pub fn pass(&mut self, direction: Direction, chunk: &[u8]) -> Option<Count> {
-        let (received, sent) = self.observed.as_mut()?;
-        let Observed { frames, messages } = match direction {
-            Direction::Received => received,
-            Direction::Sent => sent,
-        };
+        let observed = self.observed.as_mut()?.of_mut(direction);
+        let Observed { frames, messages, .. } = observed;
         let (protocol, first_close, mut broken) = (&mut self.protocol, &mut self.close, false);
         let mut closes = false;
         frames.feed(chunk, |event| {
@@ -143,8 +140,8 @@ impl Socket {
                 Event::Frame { .. } | Event::MessageStart(_) | Event::Payload(_) | Event::MessageEnd => {}
             }
         });
-        let tally = frames.take_tally();
-        if let Some(messages) = messages {
+        let tally = observed.take_tally();
+        if let Some(messages) = &mut observed.messages {
             let types = messages.take_tally();
             self.traffic.of(direction).add_types(&types, tally.compressed);
             closes |= types.of(Kind::Close) > 0;
@@ -158,18 +155,10 @@ impl Socket {
 
     /// Adds up what has gone by.
     fn carry(&mut self, direction: Direction, tally: &Tally) {
-        let own = match direction {
-            Direction::Received => &mut self.received,
-            Direction::Sent => {
-                // The answer to a client's goodbye tells nothing of the silence before it.
-                if self.goodbye.is_none() {
-                    self.heard = self.traffic.now();
-                }
-                &mut self.sent
-            }
-        };
-        own.0 = own.0.saturating_add(tally.messages);
-        own.1 = own.1.saturating_add(tally.payload_bytes);
+        // The answer to a client's goodbye tells nothing of the silence before it.
+        if direction == Direction::Sent && self.goodbye.is_none() {
+            self.heard = self.traffic.now();
+        }
         self.traffic.of(direction).add(tally);
     }
 
@@ -179,13 +168,13 @@ impl Socket {
             return Vec::new();
         }
         let mut fields = vec![("signalr_closed_by", ending.closed_by(self.goodbye).label().to_owned())];
-        if self.meters() {
+        if let Some(PerDirection { received, sent }) = &self.observed {
             fields.extend([
                 ("signalr_close_code", code_label(self.close).to_owned()),
-                ("signalr_messages_received", self.received.0.to_string()),
-                ("signalr_bytes_received", self.received.1.to_string()),
-                ("signalr_messages_sent", self.sent.0.to_string()),
-                ("signalr_bytes_sent", self.sent.1.to_string()),
+                ("signalr_messages_received", received.carried_messages.to_string()),
+                ("signalr_bytes_received", received.carried_bytes.to_string()),
+                ("signalr_messages_sent", sent.carried_messages.to_string()),
+                ("signalr_bytes_sent", sent.carried_bytes.to_string()),
             ]);
         }
         fields
@@ -202,7 +191,7 @@ impl Socket {
             Count::WebSocketDuration { hub: hub.clone(), milliseconds },
         ];
         // Without meters a goodbye goes unseen.
-        let Some((received, sent)) = observed else { return counts };
+        let Some(PerDirection { received, sent }) = observed else { return counts };
         let refused = match (received.handshake(), sent.handshake()) {
             // A hub that heard nothing for 15 s says so in the words of a refusal.
             (Some(Handshake::Pending), Some(Handshake::Rejected)) => Some("handshake_timeout"),

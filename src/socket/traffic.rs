@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::clock::Millis;
-use crate::frame::{Direction, Tally};
+use crate::frame::{Direction, PerDirection, Tally};
 use crate::messages::{self, Kind};
 use crate::metrics::{Count, HubLabel, MessageType, TrafficUnit};
 
@@ -57,8 +57,7 @@ fn add(cell: &Cell<u64>, amount: u64) {
 /// Both directions of one hub.
 #[derive(Debug, Default)]
 pub(super) struct HubTraffic {
-    received: Carried,
-    sent: Carried,
+    carried: PerDirection<Carried>,
     /// As of the last tick or WebSocket: asking for it at every chunk would cost more than the chunk.
     now: Cell<Millis>,
 }
@@ -70,10 +69,7 @@ impl HubTraffic {
     }
 
     pub(super) fn of(&self, direction: Direction) -> &Carried {
-        match direction {
-            Direction::Received => &self.received,
-            Direction::Sent => &self.sent,
-        }
+        self.carried.of(direction)
     }
 }
 
@@ -97,7 +93,7 @@ impl Traffic {
     /// What was carried since the last call.
     pub fn take(&self) -> Vec<Count> {
         let both = |(hub, traffic): (&HubLabel, &Rc<HubTraffic>)| {
-            [Direction::Received, Direction::Sent]
+            Direction::ALL
                 .into_iter()
                 .flat_map(|direction| traffic.of(direction).take(hub, direction))
                 .collect::<Vec<_>>()
