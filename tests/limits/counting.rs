@@ -14,7 +14,7 @@ use crate::patient;
 use crate::wire::{Answer, Client, Connection, Socket, Transport};
 
 /// How long clients come and go; `LIMITS_SECONDS` sets another number of seconds.
-const COMINGS_AND_GOINGS: Duration = Duration::from_secs(25);
+const COMINGS_AND_GOINGS: Duration = Duration::from_secs(60);
 
 /// All at the same moment.
 fn at_once<T: Send>(number: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
