@@ -1,0 +1,124 @@
+//! What is counted of exchanges, and under which names.
+
+use super::*;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+#[test]
+fn answers_that_cannot_be_sealed_pass_and_are_told() {
+    let json = ":status 200\ncontent-type application/json";
+    let large = format!("{NEGOTIATED}{}", " ".repeat(MAX_ANSWER));
+    for (result, response, chunks) in [
+        ("redirect", json, [r#"{"url":"https://x"}"#].as_slice()),
+        ("error", json, &[r#"{"error":"full"}"#]),
+        ("unrecognised", json, &["{}"]),
+        ("unrecognised", ":status 200\ncontent-type text/html", &[NEGOTIATED]),
+        ("encoded", ":status 200\ncontent-type application/json\ncontent-encoding gzip", &[NEGOTIATED]),
+        ("too_large", json, &[&large]),
+        ("too_large", ":status 200\ncontent-type application/json\ncontent-length 16385", &[NEGOTIATED]),
+        ("unrecognised", ":status 200\ncontent-type application/json\ncontent-length 0", &[]),
+        ("failed", ":status 401\ncontent-type application/json", &[NEGOTIATED]),
+        ("incomplete", json, &[]),
+    ] {
+        let done = Gateway::new("", 1).exchange("POST /chat/negotiate", Some(POD_1), response, chunks);
+        let expected = format!("signalr_hub=.=other;.;signalr_result=.={result};.;signalr_gateway_negotiations_total");
+        assert_eq!((done.body, done.counts), (None, vec![expected]), "{result}");
+    }
+}
+
+#[test]
+fn a_connection_is_counted_once_and_failures_by_their_name() {
+    let mut gateway = Gateway::new("", 1);
+    let id = issued(&gateway.negotiate(POD_1));
+    gateway.seconds += 2;
+    let first = gateway.poll(&id, "", POD_1, 200);
+    let opened = "signalr_hub=.=/chat;.;signalr_transport=.=long_polling;.;signalr_gateway_connections_total";
+    let waited = "signalr_hub=.=/chat;.;signalr_gateway_negotiate_to_connect_milliseconds";
+    assert_eq!(first.lifecycle, [opened, waited]);
+    assert!(gateway.poll(&id, "", POD_1, 200).lifecycle.is_empty(), "the next poll is no new connection");
+    let request = format!("POST /chat?id={id}");
+    for (upstream, body, kind) in [
+        (POD_1, "No Connection with that ID", "late_request"),
+        (POD_2, "No Connection with that ID", "unknown_connection"),
+        (POD_1, "", "late_request"),
+        (POD_2, "", "not_a_hub"),
+    ] {
+        let done = gateway.exchange(&request, Some(upstream), ":status 404", &[body]);
+        assert_eq!(done.lifecycle, [format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total")]);
+    }
+}
+
+#[test]
+fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
+    let (any, listed) = ("", r#"{"hubs": [{"path": "/chat"}]}"#);
+    // A proxy before the gateway that drops `upgrade` makes a plain GET of a WebSocket that skips negotiation.
+    let no_id = (":status 400", "Connection ID required");
+    let method = (":status 405", "");
+    for (name, settings, request, (status, body), told) in [
+        ("a learned hub", any, "GET /Chat/?access_token=x", no_id, Some("missing_id")),
+        ("a listed hub", listed, "GET /chat", no_id, Some("missing_id")),
+        ("an empty id", listed, "POST /chat?id=", no_id, Some("missing_id")),
+        ("some path", any, "GET /other", no_id, None),
+        ("a path that is not listed", listed, "GET /other", no_id, None),
+        ("an id that is there twice", listed, "GET /chat?id=a&id=b", no_id, None),
+        ("not a hub's method", listed, "OPTIONS /chat", no_id, None),
+        ("a page at the same path", listed, "GET /chat", (":status 404", "No such page"), None),
+        ("a page that is there", listed, "GET /chat", (":status 200", "Connection ID required"), None),
+        ("no CORS", any, "OPTIONS /chat/negotiate?negotiateVersion=1", method, Some("cors_or_method")),
+        ("CORS", any, "OPTIONS /chat/negotiate?negotiateVersion=1", (":status 204", ""), None),
+        ("a client's mistake", listed, "GET /chat/negotiate", method, Some("cors_or_method")),
+        ("classic SignalR", any, "GET /chat/negotiate?clientProtocol=2.1", (":status 404", ""), None),
+        ("nobody to negotiate with", any, "POST /chat/negotiate", (":status 404", ""), Some("not_a_hub")),
+        ("no token", any, "POST /chat/negotiate", (":status 401", ""), Some("unauthorized")),
+    ] {
+        let mut gateway = Gateway::new(settings, 1);
+        gateway.negotiate(POD_1);
+        let target = request.split_once(' ').unwrap().1;
+        let stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+        assert!(told.is_none() || stream.concerns(target.as_bytes(), || None), "{name}");
+        let done = gateway.exchange(request, Some(POD_1), status, &[body]);
+        let error = |kind| format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total");
+        assert_eq!(done.lifecycle, Vec::from_iter(told.map(error)), "{name}");
+        let is_negotiate = request.starts_with("POST /chat/negotiate");
+        assert!(is_negotiate || (done.request.is_empty() && done.response.is_empty()), "{name}: {done:?}");
+    }
+}
+
+#[test]
+fn a_websockets_life_is_told_from_handshake_to_goodbye() {
+    let gateway = Gateway::new("", 1);
+    let store = &gateway.store;
+    let at = |milliseconds: u64| Millis::since_epoch(Duration::from_millis(1_000_000_000 + milliseconds));
+    let mut stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+    let mut nonce = || Some([1; NONCE_LEN]);
+    let request = head("GET /chat\nupgrade websocket\nsec-websocket-key x");
+    let mut moment = Moment { now: at(0), nonce: &mut nonce, store };
+    let _ = stream.on_request(&request, &Peer::new(b""), &mut moment);
+    moment.now = at(15);
+    let _ = stream.on_response(&head(":status 101"), Some(POD_1.as_bytes()), &mut moment);
+    assert!(stream.meters());
+    stream.pass(Direction::Received, b"\x81\x82\0\0\0\0hi");
+    stream.pass(Direction::Sent, b"\x81\x03hey\x88\x02\x03\xe8");
+    stream.finish(&Ending::default(), at(90_015), store);
+    let told: Vec<_> = stream
+        .take_counts()
+        .iter()
+        .map(|count| (count.stat().replace("signalr_hub=.=other;.;", ""), count.kind()))
+        .collect();
+    let traffic = |direction, unit| format!("signalr_direction=.={direction};.;websocket_{unit}_total");
+    let expected = [
+        ("signalr_transport=.=web_sockets;.;signalr_gateway_connections_total".to_owned(), Kind::Add(1)),
+        ("websocket_connections_total".to_owned(), Kind::Add(1)),
+        ("websocket_handshake_milliseconds".to_owned(), Kind::Observe(15)),
+        (
+            "signalr_closed_by=.=server;.;signalr_code=.=1000;.;websocket_connections_closed_total".to_owned(),
+            Kind::Add(1),
+        ),
+        ("websocket_connection_duration_milliseconds".to_owned(), Kind::Observe(90_000)),
+        (traffic("received", "messages"), Kind::Add(1)),
+        (traffic("received", "bytes"), Kind::Add(2)),
+        (traffic("sent", "messages"), Kind::Add(1)),
+        (traffic("sent", "bytes"), Kind::Add(3)),
+    ];
+    assert_eq!(told, expected);
+}
