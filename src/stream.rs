@@ -256,7 +256,9 @@ impl Stream {
 
     /// Tells what is known before Envoy chooses a pod.
     fn tell(&mut self, Request { exchange, hub, decision, .. }: &Request) {
+        self.log.push(("signalr_hub", hub.as_str().to_owned()));
         self.log.push(("signalr_step", exchange.step.label().to_owned()));
+        self.log.extend(exchange.step.transport().map(|transport| ("signalr_transport", transport.label().to_owned())));
         self.log.extend(decision.id.as_deref().map(|id| ("signalr_connection", token::fingerprint_of_id(id))));
         // Other applications have ids in their queries too, also with dots: only a known hub's are told.
         let ours = |outcome: Outcome| match outcome {

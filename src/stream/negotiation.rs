@@ -47,6 +47,7 @@ impl Stream {
         if matches!(answer, Answer::Id(_) | Answer::OddId) && !hub.is_known() {
             self.worker.borrow_mut().hubs.learn(HubLabel::learned(&path).as_str(), moment.store);
             hub = self.label(&path, moment.store);
+            self.log.push(("signalr_hub", hub.as_str().to_owned()));
         }
         let (result, replacement) = match &answer {
             Answer::Id(issued) => {

@@ -24,7 +24,15 @@ const NEGOTIATE: &str =
 struct Expected(Vec<String>);
 
 fn line(words: &str) -> Expected {
-    Expected(words.split(' ').map(str::to_owned).collect())
+    let words: Vec<_> = words.split(' ').collect();
+    let transport = words.iter().find_map(|word| match *word {
+        "step=websocket" => Some("transport=web_sockets"),
+        "step=server_sent_events" => Some("transport=server_sent_events"),
+        "step=poll" => Some("transport=long_polling"),
+        _ => None,
+    });
+    let everywhere = ["hub=/chat", transport.unwrap_or("transport=-")];
+    Expected(words.into_iter().chain(everywhere).map(str::to_owned).collect())
 }
 
 /// A connection with a token of its own.
