@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use testbed::envoy::Envoy;
+use testbed::envoy::{Envoy, Watched, put_routes_first};
+use testbed::http::Kept;
 use testbed::hub::{Hub, HubOptions};
 use testbed::process::{Process, free_port, run_dir, wait_until};
 use testbed::tools::{self, Skips};
@@ -97,6 +98,13 @@ impl Prometheus {
         result.iter().filter(|series| series["value"][1] != "NaN").count()
     }
 
+    /// There are series with all these labels. The next scrape may be a second away.
+    fn finds(&self, metric: &str, labels: &str) {
+        let matchers: Vec<_> = labels.split_terminator(',').map(|label| format!("signalr_{label}!=\"\"")).collect();
+        let series = format!("{metric}{{{}}}", matchers.join(","));
+        wait_until(Duration::from_secs(5), &series, || self.ask(&series) > 0).unwrap();
+    }
+
     fn rules(&self) -> Vec<Value> {
         let (_, body) = http::get(&format!("{}/api/v1/rules", self.url)).unwrap();
         let answer: Value = serde_json::from_str(&body).unwrap();
@@ -130,8 +138,22 @@ fn make_trouble(envoy: &Envoy) {
     assert_eq!(refused, Some(429), "the limit of 12, {} open", full.len());
 }
 
-/// The table of `docs/metrics.md`, but for what no test can bring about: `signalr_gateway_internal_errors_total`.
-const METRICS: [(&str, &str); 16] = [
+/// Brings about what must not happen: more sessions of one client than its slot of the ledger takes.
+fn overfill_the_ledger(envoy: &Envoy, filter: &Watched) {
+    filter.configure(&json!({ "hubs": [{ "path": "/full" }], "limits": { "connections": { "per_client": 100_000 } } }));
+    let mut kept = Kept::open(&envoy.url()).unwrap();
+    let mut sessions = 0..;
+    let overfilled = || {
+        let poll = |session| format!("GET /full?id={session} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let polls: Vec<_> = sessions.by_ref().take(1_000).map(poll).collect();
+        kept.ask(&polls).unwrap();
+        envoy.metric("signalr_gateway_internal_errors_total", &[("signalr_kind", "ledger")]).unwrap() > 0.0
+    };
+    wait_until(Duration::from_secs(30), "a full slot", overfilled).unwrap();
+}
+
+/// The table of `docs/metrics.md`, but for `signalr_gateway_internal_errors_total`, which comes last.
+const METRICS: [(&str, &str); 17] = [
     ("websocket_connections_active", "hub"),
     ("websocket_connections_total", "hub"),
     ("websocket_connections_closed_total", "hub,closed_by,code"),
@@ -147,6 +169,7 @@ const METRICS: [(&str, &str); 16] = [
     ("signalr_gateway_negotiate_to_connect_milliseconds_bucket", "hub"),
     ("signalr_gateway_affinity_total", "hub,source,outcome"),
     ("signalr_gateway_rejected_total", "hub,limit,mode"),
+    ("signalr_gateway_messages_total", "hub,direction,type"),
     ("signalr_gateway_shared_data_conflicts_total", ""),
 ];
 
@@ -155,7 +178,14 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     let test = "every_metric_rule_and_panel_has_data_in_a_real_prometheus";
     let Some(programs) = Skips::here().or_skip(test, tools::prometheus()) else { return };
     let hubs = [Hub::start(&HubOptions::default()).unwrap()];
-    let envoy = start(&hubs, 4, json!({"limits": {"connections": {"per_hub": 12}}}), |_| {});
+    let settings = json!({ "limits": { "connections": { "per_hub": 12 } }, "metrics": { "detail": "messages" } });
+    let filter = Watched::new("kit").unwrap();
+    let taken = filter.clone();
+    let envoy = start(&hubs, 4, settings, move |bootstrap| {
+        let full = json!({ "match": { "path": "/full" }, "direct_response": { "status": 200 } });
+        put_routes_first(bootstrap, vec![full]);
+        taken.take_filter(bootstrap);
+    });
     let prometheus = Prometheus::start(&programs, &envoy);
     // Prometheus looks at its targets for the first time after some seconds.
     wait_until(Duration::from_secs(20), "the first scrape", || prometheus.ask("up == 1") > 0).unwrap();
@@ -167,22 +197,23 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     }
 
     for (metric, labels) in METRICS {
-        let matchers: Vec<_> = labels.split_terminator(',').map(|label| format!("signalr_{label}!=\"\"")).collect();
-        let series = format!("{metric}{{{}}}", matchers.join(","));
-        // The last scrape may be a second away.
-        wait_until(Duration::from_secs(5), &series, || prometheus.ask(&series) > 0).unwrap();
+        prometheus.finds(metric, labels);
     }
     // As `histogram_bucket_settings` has it, not Envoy's default.
     assert!(
         prometheus.ask(r#"websocket_connection_duration_milliseconds_bucket{le="86400000"}"#) > 0,
         "a day's bucket"
     );
-    every_rule_has_data(&prometheus);
+    rules_without_data(&prometheus, &["SignalRInternalErrors"]);
+    overfill_the_ledger(&envoy, &filter);
+    prometheus.finds("signalr_gateway_internal_errors_total", "kind");
+    rules_without_data(&prometheus, &[]);
     every_panel_has_data(&prometheus);
     promtool_finds_only_what_is_meant(&programs, &envoy);
 }
 
-fn every_rule_has_data(prometheus: &Prometheus) {
+/// Comes to be these and no others.
+fn rules_without_data(prometheus: &Prometheus, expected: &[&str]) {
     // Rules that build on others come an evaluation later.
     let quiet = || {
         let has_data = |rule: &Value| {
@@ -197,9 +228,8 @@ fn every_rule_has_data(prometheus: &Prometheus) {
         let quiet = rules.into_iter().filter(|rule| !has_data(rule));
         quiet.map(|rule| rule["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    // No internal error is the one good thing that happens here.
-    let settled = wait_until(Duration::from_secs(8), "all rules", || quiet() == ["SignalRInternalErrors"]);
-    assert!(settled.is_ok(), "no data: {:?}", quiet());
+    let settled = wait_until(Duration::from_secs(8), "all rules", || quiet() == expected);
+    assert!(settled.is_ok(), "no data: {:?} instead of {expected:?}", quiet());
 }
 
 fn every_panel_has_data(prometheus: &Prometheus) {

@@ -17,7 +17,12 @@ const LATE: Duration = Duration::from_secs(3 + 3);
 pub(crate) type Series = BTreeMap<String, u64>;
 
 /// An Envoy before these hubs that shows histograms after a second instead of five.
-pub(crate) fn start(hubs: &[Hub], concurrency: u32, settings: Value, patch: fn(&mut Value)) -> Envoy {
+pub(crate) fn start(
+    hubs: &[Hub],
+    concurrency: u32,
+    settings: Value,
+    patch: impl Fn(&mut Value) + Send + Sync + 'static,
+) -> Envoy {
     start_version(EnvoyVersion::Newest, hubs, concurrency, settings, patch)
 }
 
@@ -27,7 +32,7 @@ pub(crate) fn start_version(
     hubs: &[Hub],
     concurrency: u32,
     settings: Value,
-    patch: fn(&mut Value),
+    patch: impl Fn(&mut Value) + Send + Sync + 'static,
 ) -> Envoy {
     let addresses = hubs.iter().map(Hub::address).collect();
     start_before(version, addresses, concurrency, settings, patch)
@@ -39,7 +44,7 @@ pub(crate) fn start_before(
     addresses: Vec<String>,
     concurrency: u32,
     settings: Value,
-    patch: fn(&mut Value),
+    patch: impl Fn(&mut Value) + Send + Sync + 'static,
 ) -> Envoy {
     let patch: Patch = Box::new(move |bootstrap| {
         bootstrap["stats_flush_interval"] = "1s".into();
