@@ -58,6 +58,11 @@ pub fn path(target: &[u8]) -> &[u8] {
     target.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
+/// A path without the slash at its end, which clients write or leave out; the root's stays.
+pub fn without_slash(path: &[u8]) -> &[u8] {
+    if path.len() > 1 { path.strip_suffix(b"/").unwrap_or(path) } else { path }
+}
+
 /// One `key=value` of a query, with the place of its value in the target.
 #[derive(Debug)]
 pub struct Param<'a> {

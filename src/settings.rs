@@ -56,6 +56,16 @@ pub enum Hubs {
     Listed(Vec<Hub>),
 }
 
+impl Hubs {
+    /// The hub in the list that has this path, as the client wrote it.
+    pub fn listed(&self, path: &[u8]) -> Option<&Hub> {
+        match self {
+            Self::Any => None,
+            Self::Listed(hubs) => hubs.iter().find(|hub| hub.path.matches(path)),
+        }
+    }
+}
+
 /// A configured hub.
 #[derive(Debug)]
 pub struct Hub {

@@ -228,7 +228,7 @@ fn or_root(hub: &[u8]) -> &[u8] {
 fn serves(settings: &Settings, hub: &[u8]) -> bool {
     match &settings.hubs {
         Hubs::Any => true,
-        Hubs::Listed(hubs) => hubs.iter().any(|listed| listed.path.matches(hub)),
+        Hubs::Listed(_) => settings.hubs.listed(hub).is_some(),
     }
 }
 

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::http;
+
 /// Shared data with optimistic locking. Two implementations: Envoy's (`host::shared`) and the tests' in-memory one.
 pub trait Store {
     /// The value and its version, or `None` when nothing was ever written under `key`.
@@ -113,7 +115,7 @@ impl HubNames {
 
     /// Whether `path` has the name of a hub that is known here. Asked of every request, so it copies nothing.
     pub fn has(&self, path: &[u8]) -> bool {
-        let path = if path.len() > 1 { path.strip_suffix(b"/").unwrap_or(path) } else { path };
+        let path = http::without_slash(path);
         self.0.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(path))
     }
 

@@ -246,7 +246,7 @@ impl Stream {
     fn is_hub(&self, path: &[u8]) -> bool {
         match &self.settings.hubs {
             Hubs::Any => self.worker.borrow().hubs.has(path),
-            Hubs::Listed(hubs) => hubs.iter().any(|listed| listed.path.matches(path)),
+            Hubs::Listed(_) => self.settings.hubs.listed(path).is_some(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Decision, Source};
 use crate::clock::Millis;
-use crate::http::{Head, HeaderOp};
+use crate::http::{self, Head, HeaderOp};
 use crate::route::{clear_cookie, set_cookie};
 use crate::settings::{CookieAttributes, Settings};
 use crate::signalr::{Exchange, Step};
@@ -196,10 +196,9 @@ impl ConnectionCookies<'_> {
     }
 }
 
-/// The hub's path without a slash at its end, which clients write or leave out.
+/// The hub's path without a slash at its end.
 pub(super) fn hub_of(exchange: &Exchange) -> &[u8] {
-    let hub = exchange.hub.as_slice();
-    if hub.len() > 1 { hub.strip_suffix(b"/").unwrap_or(hub) } else { hub }
+    http::without_slash(&exchange.hub)
 }
 
 /// The hub's path as a cookie's `Path`, which then covers `{hub}/negotiate` too. `None` when a cookie cannot say it.

@@ -1,5 +1,6 @@
 //! The label `hub`: the only one that a client could make up, and therefore the one with a bound.
 
+use crate::http;
 use crate::settings::{Hubs, Settings};
 use crate::store::{HubNames, Store};
 use crate::token::Address;
@@ -14,18 +15,16 @@ impl HubLabel {
 
     /// The label of `hub`, a path as the client wrote it.
     pub fn of(hub: &[u8], settings: &Settings, names: &mut HubNames, store: &dyn Store) -> Self {
-        if let Hubs::Listed(hubs) = &settings.hubs {
-            let listed = hubs.iter().find(|listed| listed.path.matches(hub));
-            return listed.map_or_else(Self::other, |listed| Self::clean(listed.name.as_bytes()));
-        }
-        let label = Self::learned(hub);
-        if names.knows(&label.0, store) { label } else { Self::other() }
+        let label = match &settings.hubs {
+            Hubs::Any => Some(Self::learned(hub)).filter(|label| names.knows(&label.0, store)),
+            Hubs::Listed(_) => settings.hubs.listed(hub).map(|listed| Self::clean(listed.name.as_bytes())),
+        };
+        label.unwrap_or_else(Self::other)
     }
 
     /// The label that `hub` has once it has answered a negotiate; paths that differ in case are one hub.
     pub fn learned(hub: &[u8]) -> Self {
-        let trimmed = if hub.len() > 1 { hub.strip_suffix(b"/").unwrap_or(hub) } else { hub };
-        Self::clean(&trimmed.to_ascii_lowercase())
+        Self::clean(&http::without_slash(hub).to_ascii_lowercase())
     }
 
     /// Whether the hub is told apart from others.
