@@ -29,6 +29,7 @@ use crate::store::{Secret, Store};
 
 pub use client::{ClientKey, Peer};
 pub use lease::{End, Lease, LedgerFailure, Opening, Session, Verdict};
+pub use recovery::Present;
 pub use rejection::{Limit, Rejection, reject};
 pub use upstreams::{Upstream, Upstreams};
 

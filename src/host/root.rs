@@ -55,14 +55,13 @@ impl RootContext for Root {
         let Some(settings) = &self.settings else { return };
         let mut worker = self.worker.borrow_mut();
         let mut meters = self.meters.borrow_mut();
-        worker.traffic.tick(now());
+        let now = now();
+        worker.traffic.tick(now);
         meters.add(&worker.traffic.take());
         meters.add(&[SharedData::take_conflicts()]);
         if let Some(limiter) = &mut worker.limiter {
-            let now = now().seconds();
-            let connections = limiter.tick(settings.limits.long_polling_idle, now, store());
-            let upstreams = limiter.publish_upstreams(now, store());
-            meters.set(&self.gauges.tell(&connections, &upstreams, store()));
+            let present = limiter.tick(settings.limits.long_polling_idle, now.seconds(), store());
+            meters.set(&self.gauges.tell(&present, store()));
         }
     }
 

@@ -14,16 +14,26 @@ use crate::metrics::HubLabel;
 use crate::signalr::Transport;
 use crate::store::Store;
 
+/// What all worker threads hold at present.
+#[derive(Debug, Default)]
+pub struct Present {
+    /// Connections by hub and transport.
+    pub connections: Vec<(HubLabel, Transport, u64)>,
+    /// Open WebSockets by pod.
+    pub upstreams: BTreeMap<Upstream, u64>,
+}
+
 impl Limiter {
     /// Shows that this instance lives, makes up for what failed, and drops what the dead left behind. Call every second.
-    /// Returns the number of connections by hub and transport.
-    pub fn tick(&mut self, idle: Duration, now: Seconds, store: &dyn Store) -> Vec<(HubLabel, Transport, u64)> {
+    pub fn tick(&mut self, idle: Duration, now: Seconds, store: &dyn Store) -> Present {
         // A beat alone would tell that all is well.
         if self.revive(now, store).is_ok() {
             self.make_up(now, store);
             self.sweep(idle, now, store);
         }
-        Counts::load(store).by_hub()
+        let counts = Counts::load(store);
+        let upstreams = self.upstreams.publish(self.instance, &counts, now, store);
+        Present { connections: counts.by_hub(), upstreams }
     }
 
     /// Shows that this instance lives, and tries again what failed.
@@ -50,11 +60,6 @@ impl Limiter {
             // What meets too many conflicts waits for the next time round.
             let _ = self.edit(slot, drop_dead, now, store);
         }
-    }
-
-    /// Publishes the open WebSockets by pod, and returns those of all worker threads. Call after [`Limiter::tick`].
-    pub fn publish_upstreams(&self, now: Seconds, store: &dyn Store) -> BTreeMap<Upstream, u64> {
-        self.upstreams.publish(self.instance, &Counts::load(store), now, store)
     }
 
     /// Applies changes whose entries are written already: now, or at a later tick.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HubLabel, stat};
-use crate::limit::Upstream;
+use crate::limit::{Present, Upstream};
 use crate::signalr::Transport;
 use crate::store::{Store, Version};
 
@@ -38,12 +38,7 @@ impl Gauges {
     }
 
     /// The gauges to set, by name with labels.
-    pub fn tell(
-        &mut self,
-        connections: &[(HubLabel, Transport, u64)],
-        upstreams: &BTreeMap<Upstream, u64>,
-        store: &dyn Store,
-    ) -> BTreeMap<String, u64> {
+    pub fn tell(&mut self, present: &Present, store: &dyn Store) -> BTreeMap<String, u64> {
         let mut gauges = BTreeMap::new();
         for _ in 0..TRIES {
             let loaded = store.load(KEY);
@@ -52,7 +47,7 @@ impl Gauges {
             let (mode, told) = before.split_once('\n').unwrap_or_default();
             let told: BTreeSet<&str> = told.lines().collect();
             let by_pod = self.wanted.unwrap_or(mode == BY_POD);
-            gauges = present(connections, by_pod.then_some(upstreams), &told);
+            gauges = name(present, by_pod, &told);
             for name in told {
                 gauges.entry(name.to_owned()).or_insert(0);
             }
@@ -67,22 +62,18 @@ impl Gauges {
     }
 }
 
-/// What there is. A pod for which there is no room any more is told as `other`.
-fn present(
-    connections: &[(HubLabel, Transport, u64)],
-    upstreams: Option<&BTreeMap<Upstream, u64>>,
-    told: &BTreeSet<&str>,
-) -> BTreeMap<String, u64> {
+/// What there is, under its names. A pod for which there is no room any more is told as `other`.
+fn name(present: &Present, by_pod: bool, told: &BTreeSet<&str>) -> BTreeMap<String, u64> {
     let mut gauges = BTreeMap::new();
-    for (hub, transport, count) in connections {
+    for (hub, transport, count) in &present.connections {
         let labels = [("hub", hub.as_str()), ("transport", transport.label())];
         gauges.insert(stat(CONNECTIONS, &labels), *count);
-        if *transport == Transport::WebSockets && upstreams.is_none() {
+        if *transport == Transport::WebSockets && !by_pod {
             gauges.insert(stat(WEBSOCKETS, &labels[..1]), *count);
         }
     }
     let mut room = MOST.saturating_sub(told.len());
-    for (Upstream { hub, address }, count) in upstreams.into_iter().flatten() {
+    for (Upstream { hub, address }, count) in present.upstreams.iter().filter(|_| by_pod) {
         let of_pod = |pod: &str| stat(WEBSOCKETS, &[("hub", hub.as_str()), ("upstream", pod)]);
         let mut name = of_pod(address.as_str());
         if !told.contains(name.as_str()) {
@@ -117,6 +108,10 @@ mod tests {
         numbers.into_iter().map(pod).collect()
     }
 
+    fn present(connections: &[(HubLabel, Transport, u64)], upstreams: BTreeMap<Upstream, u64>) -> Present {
+        Present { connections: connections.to_vec(), upstreams }
+    }
+
     fn told(gauges: BTreeMap<String, u64>) -> Vec<String> {
         let line = |(name, value): (String, u64)| format!("{} {value}", name.replace("signalr_hub=.=/chat;.;", ""));
         gauges.into_iter().map(line).collect()
@@ -145,7 +140,7 @@ mod tests {
             ("no more", newest, &sockets, pods([2]), vec![by_transport(2), by_pod(1, 0), by_pod(2, 0), all(2)]),
             ("obeyed", new, &sockets, pods([2]), vec![by_transport(2), by_pod(1, 0), by_pod(2, 0), all(2)]),
         ] {
-            assert_eq!(told(instances[instance].tell(connections, &upstreams, &store)), expected, "{name}");
+            assert_eq!(told(instances[instance].tell(&present(connections, upstreams), &store)), expected, "{name}");
         }
     }
 
@@ -154,7 +149,7 @@ mod tests {
         let store = MemoryStore::default();
         let mut instance = Gauges::new(true);
         for first in (0..4_000).step_by(100) {
-            let gauges = instance.tell(&[], &pods(first..first + 100), &store);
+            let gauges = instance.tell(&present(&[], pods(first..first + 100)), &store);
             assert_eq!(gauges.values().sum::<u64>(), 100, "none is lost: from {first}");
             assert!(gauges.len() <= MOST + 1, "{} from {first}", gauges.len());
         }
@@ -166,8 +161,8 @@ mod tests {
         let (mut one, mut other) = (Gauges::new(false), Gauges::new(false));
         store.conflicts.set(TRIES.into());
         for (connections, expected) in [(&sockets[..], 0), (&sockets, 2)] {
-            assert_eq!(one.tell(connections, &pods([]), &store).len(), 2);
-            assert_eq!(other.tell(&[], &pods([]), &store).len(), expected);
+            assert_eq!(one.tell(&present(connections, pods([])), &store).len(), 2);
+            assert_eq!(other.tell(&Present::default(), &store).len(), expected);
         }
     }
 }
