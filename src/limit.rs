@@ -33,7 +33,7 @@ pub use recovery::Present;
 pub use rejection::{Limit, Rejection, reject};
 pub use upstreams::{Upstream, Upstreams};
 
-use attempt::{Attempt, changes, connections_of};
+use attempt::{Attempt, changes};
 use counts::{Change, Counts};
 use lease::{ConnectionKey, Sharding};
 use slots::{Entry, Slot};
@@ -103,14 +103,16 @@ impl Limiter {
         if limits.per_client.is_none() && limits.per_hub.is_none() && limits.total.is_none() {
             return Ok(Verdict::Within);
         }
-        let counts = Counts::load(store);
-        if let Some(limit) = limits.per_client {
-            let mut entries = slots::load(Slot::of(client.0), store).0;
-            entries.retain(|entry| entry.lives(&counts, limits.long_polling_idle, now.seconds()));
-            if connections_of(client, &entries).len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
-                return Ok(Verdict::Over(Limit::PerClient));
+        let counts = match limits.per_client {
+            None => Counts::load(store),
+            Some(limit) => {
+                let attempt = Attempt::start(Slot::of(client.0), limits, now.seconds(), store);
+                if attempt.has_all(client, limit) {
+                    return Ok(Verdict::Over(Limit::PerClient));
+                }
+                attempt.counts
             }
-        }
+        };
         Ok(counts.full(limits, hub, now.seconds()).map_or(Verdict::Within, |full| Verdict::Over(full.into())))
     }
 
@@ -132,12 +134,13 @@ impl Limiter {
         for _ in 0..TRIES {
             let slot = lease.sharding.slot(lease.client, lease.connection);
             let mut attempt = Attempt::start(slot, limits, now.seconds(), store);
-            if attempt.holds(lease.connection) >= MOST_HOLDS {
+            let holds = attempt.holds(lease.connection);
+            if holds >= MOST_HOLDS {
                 lease.connection = self.connection_without_id(lease.hold);
                 continue;
             }
-            let is_new = attempt.holds(lease.connection) == 0;
-            if let Some(rate) = rate_left.take_if(|_| is_new)
+            lease.is_new = holds == 0;
+            if let Some(rate) = rate_left.take_if(|_| lease.is_new)
                 && !rate::take(rate::Kind::Connect, rate, lease.client, now, store)?
             {
                 over_rate = Some(Limit::ConnectRate);
@@ -151,12 +154,11 @@ impl Limiter {
             if attempt.entries.len() > slots::MOST_ENTRIES {
                 return Err(LedgerFailure);
             }
-            let ceiling = (enforced && is_new).then_some((limits, &lease.hub));
+            let ceiling = (enforced && lease.is_new).then_some((limits, &lease.hub));
             if let Err(full) = counts::apply(&changes, self.instance, ceiling, now.seconds(), store)? {
                 return Ok((Verdict::Over(full.into()), None));
             }
             if slots::write(slot, &attempt.entries, attempt.version, store) {
-                lease.is_new = is_new;
                 self.held.insert(lease.hold, lease.clone());
                 return Ok((over.map_or(Verdict::Within, Verdict::Over), Some(lease)));
             }

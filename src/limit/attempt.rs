@@ -11,7 +11,7 @@ use crate::metrics::HubLabel;
 use crate::settings::{Limits, Mode};
 use crate::store::{Store, Version};
 
-/// One try to admit a connection: what its slot holds once the dead are out.
+/// One look at a slot, to admit a connection or to tell whether one would fit: what it holds once the dead are out.
 pub(super) struct Attempt {
     now: Seconds,
     pub(super) counts: Counts,
@@ -35,18 +35,26 @@ impl Attempt {
         self.entries.iter().filter(|entry| entry.connection == connection).count()
     }
 
-    /// The first limit that the connection is over. The common ones only in shadow mode: else [`apply`](super::counts::apply) asks them in
-    /// the same breath as it counts.
+    /// The first limit that the connection is over. The common ones only in shadow mode: else
+    /// [`apply`](super::counts::apply) asks them in the same breath as it counts.
     pub(super) fn over(&self, lease: &Lease, limits: &Limits, over_rate: Option<Limit>) -> Option<Limit> {
-        let connections = connections_of(lease.client, &self.entries);
-        let is_new = self.holds(lease.connection) == 0;
-        let fits = |limit| connections.contains(&lease.connection) || connections.len() < limit;
-        let per_client = limits.per_client.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let has_place = self.connections_of(lease.client).contains(&lease.connection);
+        let per_client = limits.per_client.filter(|limit| !has_place && self.has_all(lease.client, *limit));
         let full = || match limits.mode {
-            Mode::Shadow if is_new => self.counts.full(limits, &lease.hub, self.now).map(Limit::from),
+            Mode::Shadow if lease.is_new => self.counts.full(limits, &lease.hub, self.now).map(Limit::from),
             Mode::Shadow | Mode::Enforce => None,
         };
-        per_client.filter(|limit| !fits(*limit)).map(|_| Limit::PerClient).or(over_rate).or_else(full)
+        per_client.map(|_| Limit::PerClient).or(over_rate).or_else(full)
+    }
+
+    /// Whether the client has as many connections as it may have.
+    pub(super) fn has_all(&self, client: ClientKey, limit: u32) -> bool {
+        self.connections_of(client).len() >= usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// The client's connections, each once however many holds it has.
+    fn connections_of(&self, client: ClientKey) -> BTreeSet<ConnectionKey> {
+        self.entries.iter().filter(|entry| entry.client == client).map(|entry| entry.connection).collect()
     }
 
     /// Adds the connection, and tells what changes.
@@ -56,11 +64,6 @@ impl Attempt {
         self.entries.push(Entry::of(lease, instance, self.now));
         changes(&self.before, &self.entries, Some(&lease.hub), &self.counts, self.now)
     }
-}
-
-/// The client's connections, each once however many holds it has.
-pub(super) fn connections_of(client: ClientKey, entries: &[Entry]) -> BTreeSet<ConnectionKey> {
-    entries.iter().filter(|entry| entry.client == client).map(|entry| entry.connection).collect()
 }
 
 /// What changes in the numbers when a slot changes. `label` is of the hub that a new entry is for.
