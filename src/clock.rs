@@ -45,8 +45,8 @@ impl Millis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(u32);
 
-/// By how many seconds one thread's present may be ahead of another's.
-const AHEAD: u32 = 2;
+/// By how much one thread's present may be ahead of another's.
+pub(crate) const AHEAD: Duration = Duration::from_secs(2);
 
 impl Seconds {
     /// How many bytes [`Seconds::to_bytes`] gives.
@@ -65,7 +65,7 @@ impl Seconds {
     /// Whether `seen` was less than `life` ago. What lies ahead was seen before the clock was set back, and is over; but for the
     /// little by which one thread's present differs from another's.
     pub fn is_within(self, life: Duration, seen: Self) -> bool {
-        seen.0 <= self.0.saturating_add(AHEAD) && self.since(seen) < life
+        seen <= self.plus(AHEAD) && self.since(seen) < life
     }
 
     /// Which of `parts` turns it is; 0 when there are none.

@@ -4,16 +4,13 @@
 //! A bucket whose time has passed is full, and that is what an absent one is, too: so idle clients cost nothing.
 
 use super::{ClientKey, LedgerFailure, TRIES};
-use crate::clock::Millis;
+use crate::clock::{AHEAD, Millis};
 use crate::settings::Rate;
 use crate::store::{Store, Version};
 
 /// 1,024 slots of at most 256 buckets of 17 bytes: 4.5 MB, 262,144 clients in the middle of a burst.
 const SLOTS: u16 = 1_024;
 const MOST_BUCKETS: usize = 256;
-
-/// By how much one thread's present may be ahead of another's, in microseconds.
-const AHEAD: u64 = 2_000_000;
 
 /// Which of a client's buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +64,7 @@ pub(super) fn take(
     let [high, low, ..] = client.0;
     let key = format!("envoy-signalr/rate/{}", u16::from_be_bytes([high, low]) % SLOTS);
     let now = now.micros();
+    let ahead = u64::try_from(AHEAD.as_micros()).unwrap_or(u64::MAX);
     let capacity = rate.interval.saturating_mul(u64::from(rate.burst));
     for _ in 0..TRIES {
         let loaded = store.load(&key);
@@ -77,7 +75,7 @@ pub(super) fn take(
         let is_own = |bucket: &Bucket| bucket.client == client.0 && bucket.kind == kind.code();
         let own = buckets.extract_if(.., |bucket| is_own(bucket)).next();
         // What is beyond any burst was spent before the clock was set back, or under another configuration.
-        let fullest = now.saturating_add(capacity).saturating_add(AHEAD);
+        let fullest = now.saturating_add(capacity).saturating_add(ahead);
         let spent_until = own.filter(|own| own.full_at <= fullest).map_or(now, |own| own.full_at);
         let full_at = spent_until.saturating_add(rate.interval);
         if full_at.saturating_sub(now) > capacity {
