@@ -169,7 +169,7 @@ impl Meter {
 
     /// Reads the next bytes of this direction and tells `on` what they hold. Without interest in events: `|_| ()`.
     pub fn feed(&mut self, chunk: &[u8], mut on: impl FnMut(Event<'_>)) {
-        self.tally.wire_bytes = self.tally.wire_bytes.saturating_add(length(chunk));
+        add(&mut self.tally.wire_bytes, chunk.len());
         let mut rest = chunk;
         while !rest.is_empty() {
             let step = match self.stage {
@@ -190,20 +190,14 @@ impl Meter {
     /// Passes over payload that nobody reads, at most `most` bytes of it, without being shown it. Returns how many bytes of
     /// what comes next that was; 0 where a header or a close code is to be read first.
     pub fn pass_unseen(&mut self, most: usize) -> usize {
-        let Stage::Body(mut body) = self.stage else { return 0 };
+        let Stage::Body(body) = self.stage else { return 0 };
         if let Content::CloseCode { .. } = body.content {
             return 0;
         }
         // A length that is no usize is longer than any chunk.
         let unseen = most.min(usize::try_from(body.left).unwrap_or(usize::MAX));
-        let length = u64::try_from(unseen).unwrap_or(u64::MAX);
-        self.tally.wire_bytes = self.tally.wire_bytes.saturating_add(length);
-        if let Content::Data { .. } = body.content {
-            self.tally.payload_bytes = self.tally.payload_bytes.saturating_add(length);
-        }
-        body.left = body.left.saturating_sub(length);
-        body.key.rotate_left(unseen % 4);
-        self.stage = self.go_on(body, &mut |_| ());
+        add(&mut self.tally.wire_bytes, unseen);
+        self.stage = self.advance(body, unseen, &mut |_| ());
         unseen
     }
 
@@ -302,10 +296,7 @@ impl Meter {
         let (bytes, rest) = chunk.split_at_checked(most).unwrap_or((chunk, &[]));
         let reason_length = u8::try_from(body.left.saturating_sub(1)).unwrap_or(u8::MAX);
         match &mut body.content {
-            Content::Data { .. } => {
-                self.tally.payload_bytes = self.tally.payload_bytes.saturating_add(length(bytes));
-                on(Event::Payload(Payload::new(bytes, body.key)));
-            }
+            Content::Data { .. } => on(Event::Payload(Payload::new(bytes, body.key))),
             Content::CloseCode { missing, code } => {
                 for (byte, key) in bytes.iter().zip(body.key) {
                     *code = (*code << 8) | u16::from(byte ^ key);
@@ -319,15 +310,23 @@ impl Meter {
             }
             Content::Other => {}
         }
-        body.left = body.left.saturating_sub(length(bytes));
-        body.key.rotate_left(bytes.len() % 4);
-        Ok((self.go_on(body, on), rest))
+        Ok((self.advance(body, bytes.len(), on), rest))
     }
 
     fn say_close(&mut self, close: Close, on: &mut impl FnMut(Event<'_>)) -> Result<(), Violation> {
         self.close.get_or_insert(close);
         on(Event::Close(close));
         if close.is_lawful() { Ok(()) } else { Err(Violation::CloseCode) }
+    }
+
+    /// Moves on by so many bytes of payload.
+    fn advance(&mut self, mut body: Body, passed: usize, on: &mut impl FnMut(Event<'_>)) -> Stage {
+        if let Content::Data { .. } = body.content {
+            add(&mut self.tally.payload_bytes, passed);
+        }
+        body.left = body.left.saturating_sub(u64::try_from(passed).unwrap_or(u64::MAX));
+        body.key.rotate_left(passed % 4);
+        self.go_on(body, on)
     }
 
     /// The rest of the frame, or the next frame when there is none.
@@ -347,11 +346,11 @@ impl Meter {
 }
 
 fn count(counter: &mut u64) {
-    *counter = counter.saturating_add(1);
+    add(counter, 1);
 }
 
-fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+fn add(counter: &mut u64, amount: usize) {
+    *counter = counter.saturating_add(u64::try_from(amount).unwrap_or(u64::MAX));
 }
 
 #[cfg(test)]
