@@ -1,11 +1,11 @@
 //! The scripted pods: HTTP/1.1 servers that keep what they got and answer what a test tells them.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
+use testbed::stand_in;
 use tungstenite::WebSocket;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::Role;
@@ -44,17 +44,11 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn start(script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
         let log = received.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (script, log) = (script.clone(), log.clone());
-                // Envoy closes connections when it likes; what a test expects it reads on the client's side.
-                thread::spawn(move || stream.and_then(Wire::new).and_then(|wire| serve(wire, &script, &log)));
-            }
-        });
+        // Envoy closes connections when it likes; what a test expects it reads on the client's side.
+        let serve = move |stream| Wire::new(stream).and_then(|wire| serve(wire, &script, &log));
+        let address = stand_in::listen(serve).unwrap();
         Self { address, received }
     }
 

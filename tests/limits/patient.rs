@@ -2,21 +2,15 @@
 //! as a hub with stateful reconnect does, and returns what is sent on it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
 use testbed::envoy::Hosts;
+use testbed::stand_in;
 
 /// Starts it. It ends with the process.
 pub(crate) fn start() -> Hosts {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(|| serve(stream));
-        }
-    });
+    let address = stand_in::listen(serve).unwrap();
     Hosts::Fixed(vec![address.to_string()])
 }
 

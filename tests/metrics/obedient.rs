@@ -1,9 +1,9 @@
 //! A hub that ends a WebSocket in ways that real ones do only when something is wrong with them: it does what it is told.
 
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::thread;
+use std::net::{Shutdown, TcpStream};
 
 use testbed::envoy::Hosts;
+use testbed::stand_in;
 use tungstenite::{Message, WebSocket};
 
 /// What a client can tell it by a word in a message. Like every message it repeats it first.
@@ -31,13 +31,7 @@ impl Order {
 
 /// Starts it. It ends with the process.
 pub(crate) fn start() -> Hosts {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(|| tungstenite::accept(stream).ok().and_then(serve));
-        }
-    });
+    let address = stand_in::listen(|stream| tungstenite::accept(stream).ok().and_then(serve)).unwrap();
     Hosts::Fixed(vec![address.to_string()])
 }
 

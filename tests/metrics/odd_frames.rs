@@ -5,13 +5,14 @@
 mod corpus;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager, remove_health_checks};
+use testbed::stand_in;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::FrameHeader;
@@ -49,19 +50,7 @@ impl Write for Counted {
     }
 }
 
-/// A strict hub that returns every message. It ends with the process.
-fn start_echo() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(|| echo(stream));
-        }
-    });
-    address.to_string()
-}
-
-/// The query says how many bytes will come. All of them are read before the end: the kernel would else reset the connection,
+/// A strict hub, which returns every message. The query says how many bytes will come. All of them are read before the end: the kernel would else reset the connection,
 /// and what arrives of the answer would be a matter of luck.
 #[expect(clippy::result_large_err, reason = "tungstenite's callback has this signature")]
 fn echo(stream: TcpStream) -> Option<()> {
@@ -241,7 +230,8 @@ fn start(filter: Filter, hub: &str) -> Envoy {
 
 #[test]
 fn odd_frames_pass_unaltered_and_are_counted_exactly() {
-    let (hub, cases) = (start_echo(), corpus::cases());
+    let hub = stand_in::listen(echo).unwrap().to_string();
+    let cases = corpus::cases();
     let direct = hear(&hub, &cases);
     let with = |detail: &'static str| {
         let hubs: Value = json!([{ "path": "/echo", "name": "echo" }]);
@@ -261,6 +251,6 @@ fn odd_frames_pass_unaltered_and_are_counted_exactly() {
             };
             settles(name, &envoy, of_frames, &expected(name, &cases, &through));
         }
-        assert!(!envoy.log().contains("in-VM backtrace"), "{name}: the filter trapped: {}", envoy.log());
+        assert!(!envoy.has_trapped(), "{name}: {}", envoy.log());
     }
 }

@@ -150,6 +150,11 @@ impl Envoy {
         self.process.log()
     }
 
+    /// Whether the filter has trapped: a VM's end is in the log.
+    pub fn has_trapped(&self) -> bool {
+        self.log().contains("in-VM backtrace")
+    }
+
     /// How Envoy ended, if it has.
     pub fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
         self.process.ended()

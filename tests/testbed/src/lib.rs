@@ -13,6 +13,7 @@ pub mod envoy;
 pub mod http;
 pub mod hub;
 pub mod process;
+pub mod stand_in;
 pub mod tools;
 
 use std::path::{Path, PathBuf};
