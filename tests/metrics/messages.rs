@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use testbed::clients::{BrowserClient, Protocol, drive_node, node, run_browser};
+use testbed::clients::{BrowserClient, Protocol, drive_node, run_browser, start_server};
 use testbed::envoy::Envoy;
-use testbed::http;
 use testbed::hub::{Hub, HubOptions};
-use testbed::process::{Process, free_port};
+use testbed::process::Process;
 use testbed::tools::EnvoyVersion;
 
 use crate::scrape::{series, settles, start, start_before};
@@ -64,6 +63,20 @@ impl Wire {
     }
 }
 
+/// At each hub every one of `connections` said and heard so many of these.
+fn assert_said(wires: &BTreeMap<String, Wire>, each: &[(&str, &str, u64)], connections: u64) {
+    for (hub, wire) in wires {
+        for (direction, kind, count) in each {
+            assert_eq!(wire.of(direction, kind), connections * count, "{hub} {direction} {kind}: {wire:?}");
+        }
+    }
+}
+
+/// The series of all hubs.
+fn expected(wires: &BTreeMap<String, Wire>) -> Vec<(String, u64)> {
+    wires.iter().flat_map(|(hub, wire)| wire.series(hub)).collect()
+}
+
 fn name(hub: &str, direction: &str, kind: &str) -> String {
     format!("signalr_gateway_messages_total{{direction={direction},hub={hub},type={kind}}}")
 }
@@ -97,17 +110,14 @@ fn each_type_of_message_is_counted_as_often_as_it_went_by() {
         let envoy = start(&hubs, concurrency, detail(), |_| {});
         let talk = Talk::new(&envoy, "everything", 4);
         let wires = talk.run();
+        assert_said(&wires, &EVERYTHING, talk.connections);
         for (hub, wire) in &wires {
-            for (direction, kind, each) in EVERYTHING {
-                assert_eq!(wire.of(direction, kind), talk.connections * each, "{hub} {direction} {kind}: {wire:?}");
-            }
             // Nobody speaks for four seconds, and both sides are to ping each second.
             for direction in ["received", "sent"] {
                 assert!(wire.of(direction, "ping") >= talk.connections * 2, "{hub} {direction}: {wire:?}");
             }
         }
-        let expected: Vec<_> = wires.iter().flat_map(|(hub, wire)| wire.series(hub)).collect();
-        settles(&format!("{concurrency} threads"), &envoy, is_message, &expected);
+        settles(&format!("{concurrency} threads"), &envoy, is_message, &expected(&wires));
         // SignalR's Close came first, whoever was first with the WebSocket's.
         let by_server = series(&envoy).into_keys().find(|name| name.contains("_closed_total{closed_by=server"));
         assert_eq!(by_server, None, "all clients said goodbye");
@@ -122,12 +132,7 @@ struct StandIn {
 
 impl StandIn {
     fn start(deflate: &Value) -> Self {
-        let port = free_port().unwrap();
-        let mut process =
-            Process::spawn("stand-in", node("hub.mjs", &json!({"port": port, "deflate": deflate})).unwrap()).unwrap();
-        let address = format!("127.0.0.1:{port}");
-        let serves = || http::get(&format!("http://{address}/")).is_ok();
-        process.wait_ready(Duration::from_secs(10), serves).unwrap();
+        let (process, address) = start_server("hub.mjs", &json!({"deflate": deflate})).unwrap();
         Self { address, _process: process }
     }
 
@@ -152,14 +157,11 @@ fn a_resumed_connection_is_counted_with_its_acks_and_sequences() {
     let hub = StandIn::start(&json!(false));
     let envoy = hub.envoy();
     let wires = Talk::new(&envoy, "resumed", 1).run();
+    assert_said(&wires, &RESUMED, 1);
     for (hub, wire) in &wires {
-        for (direction, kind, count) in RESUMED {
-            assert_eq!(wire.of(direction, kind), count, "{hub} {direction} {kind}: {wire:?}");
-        }
         assert!(wire.of("received", "ack") >= 2, "{hub}: {wire:?}");
     }
-    let expected: Vec<_> = wires.iter().flat_map(|(hub, wire)| wire.series(hub)).collect();
-    settles("resumed", &envoy, is_message, &expected);
+    settles("resumed", &envoy, is_message, &expected(&wires));
 }
 
 #[test]

@@ -322,17 +322,19 @@ pub fn run_autobahn(cases: &Autobahn) -> Result<BTreeMap<String, Verdict>> {
     report("autobahn", command, Duration::from_secs(120))
 }
 
-/// A WebSocket server in Node that returns what it gets, compressed where that is asked for.
-pub fn start_echo() -> Result<(Process, String)> {
+/// Starts a program of `tests/clients` that serves in Node, tells it `options` and its `port`, and returns its address.
+pub fn start_server(program: &str, options: &serde_json::Value) -> Result<(Process, String)> {
     let port = process::free_port()?;
-    let mut echo = Process::spawn("echo", node("echo.mjs", &serde_json::json!({ "port": port }))?)?;
+    let mut options = options.clone();
+    options["port"] = port.into();
+    let mut server = Process::spawn(program.trim_end_matches(".mjs"), node(program, &options)?)?;
     let address = format!("127.0.0.1:{port}");
-    echo.wait_ready(Duration::from_secs(30), || TcpStream::connect(&address).is_ok())?;
-    Ok((echo, address))
+    server.wait_ready(Duration::from_secs(30), || TcpStream::connect(&address).is_ok())?;
+    Ok((server, address))
 }
 
 /// A command that runs a program of `tests/clients` in Node.
-pub fn node(program: &str, options: &serde_json::Value) -> Result<Command> {
+fn node(program: &str, options: &serde_json::Value) -> Result<Command> {
     let modules = tools::node_clients()?.join("node_modules");
     let mut command = Command::new("node");
     command.arg(driver(program)).arg(options.to_string());
