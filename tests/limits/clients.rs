@@ -1,18 +1,17 @@
 //! What Microsoft's client tells its application when a limit refuses it.
 
-use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use testbed::clients::{drive_chromium, drive_node};
 use testbed::envoy::EnvoyOptions;
 use testbed::hub::{Hub, HubOptions};
-use testbed::process::run;
-use testbed::{tools, workspace};
 
 use crate::gateway::{Gateway, addresses, settings};
 use crate::wire::Socket;
+
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Deserialize)]
 struct Refused {
@@ -30,18 +29,13 @@ enum Place<'a> {
 fn connect(place: Place<'_>, gateway: &Gateway, transport: &str, skip_negotiation: bool) -> String {
     let url = format!("{}/chat", gateway.envoy.url());
     let mut options = json!({ "url": url, "transport": transport, "skipNegotiation": skip_negotiation });
-    if let Place::Page(page) = place {
-        let chromium = tools::chromium().unwrap();
-        let environment = chromium.environment.iter().map(|(name, value)| (*name, value.to_string_lossy()));
-        options["program"] = chromium.program.to_string_lossy().into();
-        options["environment"] = json!(environment.collect::<BTreeMap<_, _>>());
-        options["page"] = page.into();
-    }
-    let mut command = Command::new("node");
-    command.arg(workspace().join("tests/limits/refused.mjs")).arg(options.to_string());
-    command.env("NODE_PATH", tools::node_clients().unwrap().join("node_modules")).env("NODE_NO_WARNINGS", "1");
-    let report = run("refused", command, Duration::from_secs(120)).unwrap();
-    let refused: Refused = serde_json::from_slice(&report).unwrap();
+    let refused: Refused = match place {
+        Place::Node => drive_node("refused.mjs", &options, TIMEOUT).unwrap(),
+        Place::Page(page) => {
+            options["page"] = page.into();
+            drive_chromium("refused.mjs", &options, TIMEOUT).unwrap()
+        }
+    };
     refused.error.unwrap_or_else(|| panic!("{place:?} {transport}: connected"))
 }
 
