@@ -1,6 +1,6 @@
 //! The access log of `envoy/envoy.yaml`: one line for each exchange, which says what the filter knows of it, and no id.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use testbed::hub::{Hub, HubOptions};
 use testbed::process::wait_until;
 use testbed::tools::EnvoyVersion;
 
-use crate::client::{Client, Ended, negotiate, upgrade};
+use crate::client::{Client, Ended, negotiate, read_until, upgrade};
 use crate::scrape::start_version;
 
 const HANDSHAKE: &str = "{\"protocol\":\"json\",\"version\":1}\u{1e}";
@@ -88,12 +88,7 @@ impl Connection {
         let mut stream = TcpStream::connect(envoy.url().trim_start_matches("http://")).unwrap();
         let target = self.target();
         write!(stream, "GET {target} HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b":\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            answer.extend(byte);
-        }
+        read_until(&mut stream, b":\r\n\r\n");
         stream
     }
 }

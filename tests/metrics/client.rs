@@ -1,5 +1,6 @@
 //! A WebSocket that keeps count of what it says and hears, frame by frame, and ends as it is told.
 
+use std::io::Read as _;
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
@@ -63,6 +64,17 @@ pub(crate) fn upgrade(base: &str, target: &str, headers: &[(&str, &str)]) -> Res
         Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => Err(Some(answer.status().as_u16())),
         Err(_) => Err(None),
     }
+}
+
+/// Reads up to `end`, and no byte more.
+pub(crate) fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        read.extend(byte);
+    }
+    read
 }
 
 impl Client {

@@ -19,7 +19,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, OpCode};
 use tungstenite::{Error, Message};
 
-use crate::client::Carried;
+use crate::client::{Carried, read_until};
 use crate::scrape::{Series, settles};
 use corpus::Case;
 
@@ -133,12 +133,7 @@ fn exchange(address: &str, bytes: &[u8], cut: Cut) -> Heard {
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        answer.extend(byte);
-    }
+    let answer = read_until(&mut stream, b"\r\n\r\n");
     assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
     let mut writer = stream.try_clone().unwrap();
     thread::scope(|scope| {
