@@ -21,6 +21,10 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 
+/// How long to wait for an event that is sure to come, such as the start of a program. A machine that works at nothing else
+/// needs a small part of it; one whose cores are taken may need most.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// How long a child may take to obey SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(20);
@@ -152,6 +156,11 @@ fn finish(mut process: Process, timeout: Duration) -> Result<()> {
             waited.with_context(|| tail(&process.log))
         }
     }
+}
+
+/// Waits for an event that is sure to come, for as long as [`PATIENCE`] allows; the error names `what`.
+pub fn wait_for(what: &str, ready: impl FnMut() -> bool) -> Result<()> {
+    wait_until(PATIENCE, what, ready)
 }
 
 /// Asks `ready` again and again until it says yes or the time is over; the error names `what`.
