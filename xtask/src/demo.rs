@@ -27,7 +27,8 @@ pub(crate) struct Demo {
 /// Runs the demo. It fails when a client failed in spite of the filter.
 pub(crate) fn run(options: Demo) -> Result<ExitCode> {
     let started = Instant::now();
-    // First what may fail or take long: the rest then goes without a break.
+    // First what may be missing or take long: the rest then runs without a break.
+    testbed::tools::require_programs()?;
     testbed::envoy::module()?;
     testbed::tools::python_clients()?;
     let hubs = three_hubs()?;

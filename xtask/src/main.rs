@@ -6,6 +6,7 @@ mod cargo;
 mod check_config;
 mod demo;
 mod doctor;
+mod tiers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,12 +61,12 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(options) => return demo::run(options),
         Task::Doctor => return doctor::run(),
         Task::CheckConfig { file } => return check_config::run(&file),
-        Task::Test { name } => cargo::test(name.as_deref(), Skips::here())?,
+        Task::Test { name } => tiers::test(name.as_deref(), Skips::here())?,
         Task::Check => cargo::check()?,
         Task::Wasm => println!("{}", testbed::envoy::module()?.display()),
         Task::Ci => {
             cargo::check()?;
-            cargo::test(None, Skips::Forbidden)?;
+            tiers::test(None, Skips::Forbidden)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ pub use bootstrap::{
     HealthStatus, Patch, balance_exactly, connection_manager, http_filters, load_module, negotiate_route,
     put_routes_first, remove_health_checks, signalr_filter,
 };
-pub use module::{module, module_that_traps};
+pub use module::{module, module_built_in, module_that_traps};
 pub use watched::Watched;
 
 use std::fs;

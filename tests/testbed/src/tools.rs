@@ -72,6 +72,11 @@ impl Program {
     }
 }
 
+/// Stops with one sentence when a program is missing that nothing can be fetched without.
+pub fn require_programs() -> Result<()> {
+    [PYTHON, NODE, NPM].iter().try_for_each(|program| program.version().map(drop))
+}
+
 /// The folder that keeps what was fetched: `$ENVOY_SIGNALR_CACHE`, or `envoy-signalr` in the
 /// user's cache folder.
 pub fn cache_dir() -> Result<PathBuf> {

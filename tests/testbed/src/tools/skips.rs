@@ -40,9 +40,9 @@ impl Skips {
             (Ok(tool), _) => Some(tool),
             (Err(missing), Self::Forbidden) => panic!("{test} may not be skipped here ({FORBIDDEN}): {missing:#}"),
             (Err(missing), Self::Allowed) => {
-                let line = format!("skipped: {test}: {missing:#}\n");
+                let line = format!("{test}: {missing:#}\n");
                 // Not by a macro: the test runner would not show it.
-                let _ = std::io::stderr().write_all(line.as_bytes());
+                let _ = write!(std::io::stderr(), "skipped: {line}");
                 if let Some(list) = std::env::var_os(LIST) {
                     let written =
                         OpenOptions::new().append(true).open(list).map(|mut list| list.write_all(line.as_bytes()));

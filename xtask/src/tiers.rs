@@ -1,0 +1,120 @@
+//! `cargo xtask test`: every tier of tests, one after the other, and at the end what each took and what was skipped.
+//!
+//! docs/testing.md says what each tier proves. A tier that fails does not keep the next from running.
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testbed::tools::{RustTarget, Skips, count_skips, wasm_bindgen_runner};
+
+use crate::cargo::run;
+
+/// One tier as it is run.
+struct Tier {
+    name: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The core's own tests, on this machine.
+    Core,
+    /// The core's own tests on `wasm32-unknown-unknown`, under Node.
+    CoreAt32Bits,
+    /// The tests of `xtask` and the testbed.
+    Tools,
+    /// These files of `tests`. They use the module, which is built once.
+    Files(Vec<String>),
+}
+
+/// Files of `tests` that belong to a tier below 6.
+const TIER_4: [&str; 1] = ["module"];
+const TIER_5: [&str; 3] = ["envoy", "istio", "metrics"];
+
+/// Runs all tests, or those whose name contains `name`.
+pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
+    testbed::tools::require_programs()?;
+    let tiers = tiers()?;
+    println!("{} groups of tests:", tiers.len());
+    tiers.iter().for_each(|tier| println!("  {}", tier.name));
+    let mut took = Vec::new();
+    let skipped = count_skips(&testbed::target_dir(), |list| {
+        for tier in &tiers {
+            let started = Instant::now();
+            let outcome = tier.run(name, skips, &list);
+            if let Err(error) = &outcome {
+                println!("== {error:#}");
+            }
+            took.push((tier.name, started.elapsed(), outcome.is_ok()));
+        }
+        Ok(())
+    })?;
+    report(&took, &skipped);
+    ensure!(took.iter().all(|(_, _, passed)| *passed), "some tests failed: see above");
+    Ok(())
+}
+
+fn tiers() -> Result<Vec<Tier>> {
+    let folder = testbed::workspace().join("tests");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let is_test = path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file();
+        files.extend(path.file_stem().filter(|_| is_test).map(|stem| stem.to_string_lossy().into_owned()));
+    }
+    files.sort();
+    let below_6 = |file: &String| TIER_4.contains(&file.as_str()) || TIER_5.contains(&file.as_str());
+    files.retain(|file| !below_6(file));
+    let listed = |names: &[&str]| Kind::Files(names.iter().map(|name| (*name).to_owned()).collect());
+    Ok([
+        ("tiers 1 and 2: the core", Kind::Core),
+        ("tier 3: the core at 32 bits, under Node", Kind::CoreAt32Bits),
+        ("the tasks and the testbed", Kind::Tools),
+        ("tier 4: the module", listed(&TIER_4)),
+        ("tier 5: Envoy with the module", listed(&TIER_5)),
+        ("tier 6: real hubs and clients behind Envoy", Kind::Files(files)),
+    ]
+    .map(|(name, kind)| Tier { name, kind })
+    .into())
+}
+
+impl Tier {
+    fn run(&self, name: Option<&str>, skips: Skips, list: &(&str, PathBuf)) -> Result<()> {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "--no-fail-fast"]).env(list.0, &list.1).envs(skips.environment());
+        match &self.kind {
+            Kind::Core => command.args(["--package", "envoy-signalr", "--lib", "--"]),
+            Kind::CoreAt32Bits => {
+                let target = RustTarget::Core.installed()?;
+                let variable = format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"));
+                command
+                    .args(["--package", "envoy-signalr", "--lib", "--target", target, "--"])
+                    .env(variable, wasm_bindgen_runner()?)
+            }
+            Kind::Tools => command.args(["--package", "xtask", "--package", "testbed", "--"]),
+            Kind::Files(files) => {
+                // The module is built once here, and the tests find it by this variable.
+                command.env("ENVOY_SIGNALR_WASM", testbed::envoy::module()?).args(["--package", "envoy-signalr"]);
+                // A test of these tiers starts several processes of its own.
+                files.iter().fold(&mut command, |command, file| command.args(["--test", file])).args([
+                    "--",
+                    "--test-threads",
+                    "1",
+                ])
+            }
+        };
+        run(self.name, command.args(name))
+    }
+}
+
+fn report(took: &[(&str, Duration, bool)], skipped: &[String]) {
+    println!("\n{:<46} {:>6}", "tests", "time");
+    for (name, time, passed) in took {
+        println!("{name:<46} {:>4} s  {}", time.as_secs(), if *passed { "passed" } else { "FAILED" });
+    }
+    let total: Duration = took.iter().map(|(_, time, _)| *time).sum();
+    println!("{:<46} {:>4} s\n", "all", total.as_secs());
+    println!("{} tests were skipped{}", skipped.len(), if skipped.is_empty() { "." } else { ":" });
+    skipped.iter().for_each(|line| println!("  {line}"));
+}
