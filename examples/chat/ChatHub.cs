@@ -52,6 +52,12 @@ namespace Chat
             return sum;
         }
 
+#if NET8_0_OR_GREATER
+        /// <summary>Asks the caller something, and returns its answer.</summary>
+        public Task<string> AskBack(string question) =>
+            Clients.Caller.InvokeAsync<string>("answer", question, Context.ConnectionAborted);
+#endif
+
         /// <summary>Ends the caller's connection from the server's side.</summary>
         public void Abort() => Context.Abort();
     }

@@ -18,7 +18,34 @@ function object(answer) {
   return Object.fromEntries(entries.map(([key, value]) => [key[0].toLowerCase() + key.slice(1), value]));
 }
 
+function expect(what, expected, found) {
+  if (found !== expected) throw new Error(`${what} is ${found} and not ${expected}`);
+}
+
+/// The hub asks back, and numbers come down in a stream and go up again in another, each at once.
+async function converse(connection, numbers) {
+  expect('the client result', 'the answer to life', await connection.invoke('AskBack', 'life'));
+  let up;
+  const sum = connection.invoke('Sum', { subscribe: (observer) => { up = observer; } });
+  // It fails with the stream down, which is what the report is to say.
+  sum.catch(() => {});
+  let expected = 0;
+  await new Promise((complete, error) => connection.stream('Count', numbers).subscribe({
+    next(number) {
+      if (number !== expected) error(new Error(`the next number is ${number} and not ${expected}`));
+      expected++;
+      up.next(number);
+    },
+    complete,
+    error,
+  }));
+  up.complete();
+  expect('how many numbers came', numbers, expected);
+  expect('the sum', (numbers * (numbers - 1)) / 2, await sum);
+}
+
 async function prove(connection, options, seen) {
+  connection.on('answer', (question) => `the answer to ${question}`);
   await connection.start();
   seen.connectionId = connection.connectionId;
   const me = object(await connection.invoke('WhoAmI'));
@@ -26,7 +53,13 @@ async function prove(connection, options, seen) {
   seen.transport = me.transport;
   const text = `hello ${Math.random()} äöü`;
   const echo = await connection.invoke('Echo', text);
-  if (echo !== text) throw new Error(`the echo of "${text}" is "${echo}"`);
+  expect('the echo', text, echo);
+  if (options.numbers) {
+    await converse(connection, options.numbers);
+    const later = object(await connection.invoke('WhoAmI'));
+    expect('the pod later', me.pod, later.pod);
+    expect('the id later', me.connectionId, later.connectionId);
+  }
   if (!options.skipNegotiation && me.connectionId !== connection.connectionId) {
     throw new Error(`the client is ${connection.connectionId}, to the hub it is ${me.connectionId}`);
   }
@@ -48,6 +81,7 @@ async function attempt(options, build) {
   }
   seen.milliseconds = Math.round(performance.now() - began);
   if (seen.ok && options.holdMs) await sleep(options.holdMs);
+  if (seen.ok && options.gate) await fetch(options.gate);
   stopping = true;
   await within(5000, connection.stop()).catch(() => {});
   return seen;

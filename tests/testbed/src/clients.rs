@@ -3,6 +3,10 @@
 //! Each connects so many times, asks the hub who it is, and reports every try: the pod that
 //! negotiated must be the pod that answers. They run as processes of their own, and one that hangs
 //! is ended.
+mod dotnet;
+
+pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet, start_dotnet};
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::TcpStream;
@@ -82,6 +86,11 @@ pub struct NodeClient {
     pub skip_negotiation: bool,
     /// Asks for stateful reconnect.
     pub stateful_reconnect: bool,
+    /// How many numbers it gets from the hub in a stream, and sends to it in another, before it counts as connected; the hub
+    /// asks it something first. With 0 it does none of that, which hubs older than .NET 8 cannot.
+    pub numbers: u32,
+    /// A URL that it asks once it has proved itself, and whose answer it awaits before it ends the connection.
+    pub gate: Option<String>,
     /// Headers of its own on all requests.
     pub headers: BTreeMap<String, String>,
     /// How long one try may take, holding aside.
@@ -102,6 +111,8 @@ impl Default for NodeClient {
             hold: Duration::ZERO,
             skip_negotiation: false,
             stateful_reconnect: false,
+            numbers: 0,
+            gate: None,
             headers: BTreeMap::new(),
             try_timeout: Duration::from_secs(10),
         }
@@ -227,6 +238,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.driver.is_finished()
+    }
+
     /// Waits for its end and returns what came of it.
     pub fn finish(self) -> Result<Outcome> {
         self.driver.join().map_err(|_| anyhow!("the thread that drove a client panicked"))?

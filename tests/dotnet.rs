@@ -1,0 +1,7 @@
+//! Tier 6: Microsoft's .NET client, and what hubs of .NET 10 can do, through a real Envoy. Without .NET 10 these tests are skipped.
+
+#[path = "dotnet/kit.rs"]
+mod kit;
+
+#[path = "dotnet/clients.rs"]
+mod clients;

@@ -1,0 +1,37 @@
+//! What the tests of this folder have in common.
+
+use serde_json::json;
+use testbed::clients::{DotnetClient, NodeClient, Outcome};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
+use testbed::hub::Hub;
+use testbed::process::PATIENCE;
+use testbed::tools::{self, Skips};
+
+/// Whether .NET 10 is here. If not, `test` is reported as skipped.
+pub(crate) fn has_dotnet_10(test: &str) -> bool {
+    Skips::here().or_skip(test, tools::dotnet_at_least(10)).is_some()
+}
+
+/// The filter with its defaults.
+pub(crate) fn defaults() -> Filter {
+    Filter::With(json!({}))
+}
+
+pub(crate) fn envoy(hubs: &[Hub], filter: Filter) -> Envoy {
+    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
+    Envoy::start(&EnvoyOptions { filter, hosts, ..EnvoyOptions::default() }).unwrap()
+}
+
+/// A client in whose connections the hub asks back and streams go both ways.
+pub(crate) fn talkative(envoy: &Envoy) -> NodeClient {
+    NodeClient { url: envoy.url(), numbers: 50, try_timeout: PATIENCE, ..NodeClient::default() }
+}
+
+pub(crate) fn dotnet(common: NodeClient) -> DotnetClient {
+    DotnetClient { common, ..DotnetClient::default() }
+}
+
+pub(crate) fn all_connected(name: &str, outcome: &Outcome) {
+    assert_eq!(outcome.connected, outcome.tried, "{name}: {:?}", outcome.first_error());
+    assert!(outcome.tried > 0, "{name}");
+}
