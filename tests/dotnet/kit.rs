@@ -22,9 +22,9 @@ pub(crate) fn envoy(hubs: &[Hub], filter: Filter) -> Envoy {
     Envoy::start(&EnvoyOptions { filter, hosts, ..EnvoyOptions::default() }).unwrap()
 }
 
-/// A client in whose connections the hub asks back and streams go both ways.
+/// A client in each of whose connections the hub asks back and streams go both ways.
 pub(crate) fn talkative(envoy: &Envoy) -> NodeClient {
-    NodeClient { url: envoy.url(), numbers: 50, try_timeout: PATIENCE, ..NodeClient::default() }
+    NodeClient { url: envoy.url(), rounds: 1, connects: 10, try_timeout: PATIENCE, ..NodeClient::default() }
 }
 
 pub(crate) fn dotnet(common: NodeClient) -> DotnetClient {

@@ -15,6 +15,9 @@ public record Whereabouts
 /// <summary>One connection, from its negotiate to its end.</summary>
 internal class Attempt(Options options)
 {
+    /// <summary>How many numbers a stream carries.</summary>
+    private const int Numbers = 50;
+
     private static readonly HttpClient Gates = new() { Timeout = Timeout.InfiniteTimeSpan };
 
     private readonly Try _seen = new();
@@ -41,7 +44,8 @@ internal class Attempt(Options options)
         _seen.Milliseconds = began.ElapsedMilliseconds;
         if (_seen.Ok)
         {
-            await Hold();
+            await Task.Delay(options.HoldMs);
+            await Pass();
         }
         stopping = true;
         try
@@ -55,14 +59,8 @@ internal class Attempt(Options options)
         return _seen;
     }
 
-    private async Task Hold()
-    {
-        await Task.Delay(options.HoldMs);
-        if (options.Gate != null)
-        {
-            await Gates.GetAsync(options.Gate);
-        }
-    }
+    /// <summary>The test lets nobody through before it is ready.</summary>
+    private Task Pass() => options.Gate == null ? Task.CompletedTask : Gates.GetAsync(options.Gate);
 
     private async Task Prove(HubConnection connection)
     {
@@ -72,8 +70,9 @@ internal class Attempt(Options options)
         (_seen.AnsweredPod, _seen.ConnectionId, _seen.Transport) = (me.Pod, connection.ConnectionId, me.Transport);
         var text = $"hello {Random.Shared.Next()} äöü";
         Expect("the echo", text, await connection.InvokeAsync<string>("Echo", text));
-        if (options.Numbers > 0)
+        for (var round = 0; round < options.Rounds; round++)
         {
+            await Pass();
             await Converse(connection);
             Expect("the pod later", me, await Ask(connection));
         }
@@ -87,20 +86,20 @@ internal class Attempt(Options options)
     private static Task<Whereabouts> Ask(HubConnection connection) => connection.InvokeAsync<Whereabouts>("WhoAmI");
 
     /// <summary>The hub asks back, and numbers come down in a stream and go up again in another, each at once.</summary>
-    private async Task Converse(HubConnection connection)
+    private static async Task Converse(HubConnection connection)
     {
         Expect("the client result", "the answer to life", await connection.InvokeAsync<string>("AskBack", "life"));
         var up = Channel.CreateUnbounded<int>();
         var sum = connection.InvokeAsync<int>("Sum", up.Reader);
         var expected = 0;
-        await foreach (var number in connection.StreamAsync<int>("Count", options.Numbers))
+        await foreach (var number in connection.StreamAsync<int>("Count", Numbers))
         {
             Expect("the next number", expected++, number);
             up.Writer.TryWrite(number);
         }
         up.Writer.Complete();
-        Expect("how many numbers came", options.Numbers, expected);
-        Expect("the sum", Enumerable.Range(0, options.Numbers).Sum(), await sum);
+        Expect("how many numbers came", Numbers, expected);
+        Expect("the sum", Enumerable.Range(0, Numbers).Sum(), await sum);
     }
 
     private static void Expect<T>(string what, T expected, T found)

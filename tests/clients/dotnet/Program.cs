@@ -47,7 +47,7 @@ namespace DotnetClient
         bool SkipNegotiation,
         bool StatefulReconnect,
         Dictionary<string, string> Headers,
-        int Numbers,
+        int Rounds,
         string? Gate,
         string HttpVersion,
         bool Compression);

@@ -86,10 +86,10 @@ pub struct NodeClient {
     pub skip_negotiation: bool,
     /// Asks for stateful reconnect.
     pub stateful_reconnect: bool,
-    /// How many numbers it gets from the hub in a stream, and sends to it in another, before it counts as connected; the hub
-    /// asks it something first. With 0 it does none of that, which hubs older than .NET 8 cannot.
-    pub numbers: u32,
-    /// A URL that it asks once it has proved itself, and whose answer it awaits before it ends the connection.
+    /// How many times, before it counts as connected, the hub asks it something, and numbers go both ways in streams. Hubs
+    /// older than .NET 8 cannot ask.
+    pub rounds: u32,
+    /// A URL whose answer it awaits before each of these rounds, and before it ends the connection.
     pub gate: Option<String>,
     /// Headers of its own on all requests.
     pub headers: BTreeMap<String, String>,
@@ -111,7 +111,7 @@ impl Default for NodeClient {
             hold: Duration::ZERO,
             skip_negotiation: false,
             stateful_reconnect: false,
-            numbers: 0,
+            rounds: 0,
             gate: None,
             headers: BTreeMap::new(),
             try_timeout: Duration::from_secs(10),

@@ -1,0 +1,44 @@
+//! A place where one client waits until the test lets it go on.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use testbed::clients::Running;
+use testbed::process::wait_for;
+
+pub(crate) struct Gate {
+    listener: TcpListener,
+}
+
+impl Gate {
+    pub(crate) fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self { listener }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.listener.local_addr().unwrap())
+    }
+
+    /// Lets the client through after `act`. If it ends before it comes here, its own report says why.
+    pub(crate) fn pass(&self, client: &Running, act: impl FnOnce()) {
+        let mut arrived = None;
+        wait_for("the client at its gate", || {
+            arrived = self.listener.accept().ok();
+            arrived.is_some() || client.has_ended()
+        })
+        .unwrap();
+        if let Some((stream, _)) = arrived {
+            act();
+            answer(stream);
+        }
+    }
+}
+
+fn answer(mut stream: TcpStream) {
+    stream.set_nonblocking(false).unwrap();
+    let head = BufReader::new(stream.try_clone().unwrap()).lines();
+    head.map(Result::unwrap).take_while(|line| !line.is_empty()).for_each(drop);
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
+}
