@@ -9,5 +9,7 @@ mod wire;
 
 #[path = "dotnet/clients.rs"]
 mod clients;
+#[path = "dotnet/http2.rs"]
+mod http2;
 #[path = "dotnet/stateful.rs"]
 mod stateful;
