@@ -9,6 +9,8 @@ mod wire;
 
 #[path = "dotnet/clients.rs"]
 mod clients;
+#[path = "dotnet/compression.rs"]
+mod compression;
 #[path = "dotnet/http2.rs"]
 mod http2;
 #[path = "dotnet/stateful.rs"]

@@ -62,6 +62,13 @@ namespace Chat
                 app.UseDefaultFiles();
                 app.UseStaticFiles();
             }
+#if NET8_0_OR_GREATER
+            if (Settings.CompressesWebSockets)
+            {
+                app.UseWebSockets();
+                app.Use(CompressedWebSockets.Allow);
+            }
+#endif
             app.UseRouting();
             if (Settings.CorsOrigins.Any())
             {

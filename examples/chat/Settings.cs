@@ -22,6 +22,9 @@ namespace Chat
         /// <summary>How long it is silent before it sends a ping.</summary>
         public static readonly TimeSpan KeepAlive = TimeSpan.FromSeconds(int.Parse(Text("KEEP_ALIVE_SECONDS") ?? "15"));
 
+        /// <summary>Whether WebSockets are compressed for clients that offer it. Only since .NET 8 here.</summary>
+        public static readonly bool CompressesWebSockets = Text("COMPRESS_WEBSOCKETS") != null;
+
         public static readonly string[] CorsOrigins = List("CORS_ORIGINS", "");
         public static readonly string PathBase = Text("PATH_BASE");
         public static readonly string SignalrJs = Text("SIGNALR_JS");
