@@ -8,14 +8,13 @@ mod control_plane;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 use testbed::clients::{Cookies, NodeClient, PythonClient, Transport, run_node, run_python};
 use testbed::envoy::{Envoy, EnvoyOptions, module};
 use testbed::http;
 use testbed::hub::{Hub, three_hubs};
-use testbed::process::{run_dir, wait_until};
+use testbed::process::{run_dir, wait_for};
 use testbed::tools::EnvoyVersion;
 
 const KEY: &str = "all gateways of this test have this key";
@@ -143,7 +142,7 @@ fn a_draining_pod_keeps_its_connections_and_gets_no_new_ones() {
         control_plane::publish(&gateway.endpoints, &control_plane::endpoints(&pods));
         let clusters = format!("{}/clusters?format=json", gateway.envoy.admin());
         let seen = || http::get(&clusters).is_ok_and(|(_, body)| body.contains("DRAINING"));
-        wait_until(Duration::from_secs(10), "Envoy to see that a pod drains", seen).unwrap();
+        wait_for("Envoy to see that a pod drains", seen).unwrap();
 
         let before = negotiations(&hubs[own]);
         for attempt in 0..10 {

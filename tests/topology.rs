@@ -5,18 +5,14 @@
 mod requests;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use requests::{Answer, Negotiated, Polling, Socket, Step, negotiate, negotiate_on, negotiate_with, request};
 use serde_json::{Value, json};
 use testbed::clients::{NodeClient, Outcome, Running, Transport, run_node, start_node};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
-use testbed::hub::{Hub, HubOptions, three_hubs};
-use testbed::process::wait_until;
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts, Patch};
+use testbed::hub::{Hub, HubOptions, shared_hubs, three_hubs};
+use testbed::process::wait_for;
 use testbed::tools::EnvoyVersion;
-
-/// How long Envoy may take to see what became of its hosts: two health checks, on a busy machine.
-const NOTICE: Duration = Duration::from_secs(30);
 
 fn fixed(hubs: &[Hub]) -> Hosts {
     Hosts::Fixed(hubs.iter().map(Hub::address).collect())
@@ -49,7 +45,7 @@ fn routes(envoy: &Envoy, outcome: &str) -> f64 {
 fn wait_for_hosts(envoy: &Envoy, statistic: &str, expected: u64) {
     let name = format!("cluster.hubs.{statistic}");
     let reached = || envoy.counter(&name).is_ok_and(|value| value == expected);
-    wait_until(NOTICE, &format!("{name} to be {expected}"), reached).unwrap();
+    wait_for(&format!("{name} to be {expected}"), reached).unwrap();
 }
 
 fn connects(gateway: &Envoy, negotiated: &Negotiated) {
@@ -65,8 +61,8 @@ fn is_unknown_to_the_hub(name: &str, answer: &Answer) {
 
 #[test]
 fn gateways_with_the_same_keys_are_one() {
-    let hubs = three_hubs().unwrap();
-    let [oldest, newest] = EnvoyVersion::ALL.map(|version| gateway(version, fixed(&hubs), keys(&["shared"])));
+    let hubs = shared_hubs().unwrap();
+    let [oldest, newest] = EnvoyVersion::ALL.map(|version| gateway(version, fixed(hubs), keys(&["shared"])));
     for (negotiating, connecting) in [(&oldest, &newest), (&newest, &oldest)] {
         let mut pods = BTreeSet::new();
         for _ in 0..60 {
@@ -92,8 +88,8 @@ fn gateways_with_the_same_keys_are_one() {
 /// The control: the test above can fail.
 #[test]
 fn a_gateway_with_other_keys_takes_nobody_anywhere() {
-    let hubs = three_hubs().unwrap();
-    let [here, there] = ["here", "there"].map(|key| gateway(EnvoyVersion::Newest, fixed(&hubs), keys(&[key])));
+    let hubs = shared_hubs().unwrap();
+    let [here, there] = ["here", "there"].map(|key| gateway(EnvoyVersion::Newest, fixed(hubs), keys(&[key])));
     for _ in 0..12 {
         let negotiated = negotiate(&here.url());
         is_unknown_to_the_hub("other keys", &request(&there.url(), Step::WebSocket, &negotiated.id));
@@ -103,14 +99,14 @@ fn a_gateway_with_other_keys_takes_nobody_anywhere() {
 
 #[test]
 fn a_key_from_the_environment_outlives_the_gateway() {
-    let hubs = three_hubs().unwrap();
+    let hubs = shared_hubs().unwrap();
     let from_environment =
         json!({ "affinity": { "keys": [{ "id": "1", "secret": { "env": "SIGNALR_AFFINITY_KEY" } }] } });
     for (name, settings, outlives) in [("configured", from_environment, true), ("made up", json!({}), false)] {
         let start = || {
             let environment = vec![("SIGNALR_AFFINITY_KEY".to_owned(), "k".repeat(32))];
             let filter = Filter::With(settings.clone());
-            Envoy::start(&EnvoyOptions { filter, hosts: fixed(&hubs), environment, ..EnvoyOptions::default() }).unwrap()
+            Envoy::start(&EnvoyOptions { filter, hosts: fixed(hubs), environment, ..EnvoyOptions::default() }).unwrap()
         };
         let envoy = start();
         let negotiated: Vec<_> = (0..12).map(|_| negotiate(&envoy.url())).collect();
@@ -135,9 +131,9 @@ fn a_key_from_the_environment_outlives_the_gateway() {
 
 #[test]
 fn keys_rotate_without_losing_a_connection() {
-    let hubs = three_hubs().unwrap();
+    let hubs = shared_hubs().unwrap();
     let [before, during, after] =
-        [&["old"][..], &["new", "old"], &["new"]].map(|ids| gateway(EnvoyVersion::Newest, fixed(&hubs), keys(ids)));
+        [&["old"][..], &["new", "old"], &["new"]].map(|ids| gateway(EnvoyVersion::Newest, fixed(hubs), keys(ids)));
     for _ in 0..6 {
         connects(&during, &negotiate(&before.url()));
         connects(&after, &negotiate(&during.url()));
@@ -159,25 +155,10 @@ impl Held {
 
     fn start(envoy: &Envoy) -> Self {
         let clients = Transport::ALL.map(|transport| {
-            let client = NodeClient {
-                url: envoy.url(),
-                transport,
-                connects: Self::EACH,
-                parallel: Self::EACH,
-                hold: Duration::from_secs(8),
-                ..NodeClient::default()
-            };
-            (transport, start_node(client))
+            let client = NodeClient { url: envoy.url(), transport, connects: Self::EACH, ..NodeClient::default() };
+            (transport, start_node(client).unwrap())
         });
-        // A connection at rest is one request, whatever the transport.
-        let all = u64::from(Self::EACH) * 3;
-        let mut at_rest = 0;
-        wait_until(NOTICE, "clients at rest", || {
-            let rests = envoy.counter("cluster.hubs.upstream_rq_active").is_ok_and(|active| active == all);
-            at_rest = if rests { at_rest + 1 } else { 0 };
-            at_rest == 10
-        })
-        .unwrap();
+        clients.iter().for_each(|(_, running)| running.wait_held().unwrap());
         Self(clients.into())
     }
 
@@ -185,7 +166,7 @@ impl Held {
     fn were_cut_only_from(self, lost: &str) {
         let mut cut = 0;
         for (transport, running) in self.0 {
-            let outcome: Outcome = running.finish().unwrap();
+            let outcome: Outcome = running.release().unwrap();
             assert_eq!(outcome.connected, Self::EACH, "{transport:?}: {:?}", outcome.first_error());
             for attempt in &outcome.tries {
                 let was_on_it = attempt.answered_pod.as_deref() == Some(lost);
@@ -200,7 +181,14 @@ impl Held {
 #[test]
 fn a_dead_pod_makes_its_clients_negotiate_anew_and_no_others() {
     let mut hubs = three_hubs().unwrap();
-    let envoy = gateway(EnvoyVersion::Newest, changing(&hubs), json!({}));
+    // Health checks are to notice late: until then it is the retry that finds a living pod.
+    let patch: Patch = Box::new(|bootstrap| {
+        let check = &mut bootstrap["static_resources"]["clusters"][0]["health_checks"][0];
+        check["interval"] = "10s".into();
+        check["no_traffic_interval"] = "10s".into();
+    });
+    let options = EnvoyOptions { hosts: changing(&hubs), patch: Some(patch), ..EnvoyOptions::default() };
+    let envoy = Envoy::start(&options).unwrap();
     let lost = negotiate_on(&envoy.url(), "hub-1");
     let kept = negotiate_on(&envoy.url(), "hub-2");
     let polling = Polling::open(&envoy.url(), &kept.id);
@@ -218,10 +206,9 @@ fn a_dead_pod_makes_its_clients_negotiate_anew_and_no_others() {
         }
         assert_eq!(polling.who_am_i(&envoy.url()), kept.pod);
     };
-    // Until health checks notice, which takes seconds, it is the retry that finds a living pod.
     goes_on("just killed");
     assert!(envoy.counter("cluster.hubs.upstream_rq_retry").unwrap() > 0, "the pod was not missed");
-    wait_until(NOTICE, "health checks to notice", || {
+    wait_for("health checks to notice", || {
         goes_on("killed");
         envoy.counter("cluster.hubs.membership_healthy").is_ok_and(|healthy| healthy == 2)
     })
@@ -242,14 +229,14 @@ fn a_dead_pod_makes_its_clients_negotiate_anew_and_no_others() {
 
 #[test]
 fn a_draining_pod_keeps_its_clients_and_gets_no_new_ones() {
-    let hubs = three_hubs().unwrap();
+    let hubs = shared_hubs().unwrap();
     for version in EnvoyVersion::ALL {
-        let envoy = gateway(version, changing(&hubs), json!({}));
+        let envoy = gateway(version, changing(hubs), json!({}));
         let [held, polled, idle] = [(); 3].map(|()| negotiate_on(&envoy.url(), "hub-1"));
         let mut socket = Socket::open(&envoy.url(), &held.id).unwrap();
         let polling = Polling::open(&envoy.url(), &polled.id);
 
-        let mut hosts = all(&hubs, HealthStatus::Healthy);
+        let mut hosts = all(hubs, HealthStatus::Healthy);
         hosts[0].1 = HealthStatus::Draining;
         envoy.set_endpoints(&hosts).unwrap();
         wait_for_hosts(&envoy, "membership_healthy", 2);
@@ -268,15 +255,16 @@ fn a_draining_pod_keeps_its_clients_and_gets_no_new_ones() {
 
 #[test]
 fn a_new_pod_moves_nobody_and_gets_its_share() {
-    let mut hubs = three_hubs().unwrap();
-    let envoy = gateway(EnvoyVersion::Newest, changing(&hubs), json!({}));
-    hubs.push(Hub::start(&HubOptions { pod: "hub-4".into(), ..HubOptions::default() }).unwrap());
+    let hubs = shared_hubs().unwrap();
+    let envoy = gateway(EnvoyVersion::Newest, changing(hubs), json!({}));
+    let new = Hub::start(&HubOptions { pod: "hub-4".into(), ..HubOptions::default() }).unwrap();
     let [held, polled, idle] = [(); 3].map(|()| (0..12).map(|_| negotiate(&envoy.url())).collect::<Vec<_>>());
     let mut sockets: Vec<_> = held.iter().map(|one| Socket::open(&envoy.url(), &one.id).unwrap()).collect();
     let polling: Vec<_> = polled.iter().map(|one| Polling::open(&envoy.url(), &one.id)).collect();
 
-    envoy.set_endpoints(&all(&hubs, HealthStatus::Healthy)).unwrap();
-    wait_until(NOTICE, "the new pod", || negotiate(&envoy.url()).pod == "hub-4").unwrap();
+    let with_new = [all(hubs, HealthStatus::Healthy), vec![(new.address(), HealthStatus::Healthy)]].concat();
+    envoy.set_endpoints(&with_new).unwrap();
+    wait_for("the new pod", || negotiate(&envoy.url()).pod == "hub-4").unwrap();
 
     for (negotiated, socket) in held.iter().zip(&mut sockets) {
         assert_eq!(socket.who_am_i(), negotiated.pod);
@@ -293,9 +281,9 @@ fn a_new_pod_moves_nobody_and_gets_its_share() {
 /// As a client with stateful reconnect does it. The hub of the tests has none and refuses, but it is the right one.
 #[test]
 fn a_websocket_that_broke_off_finds_its_pod_again() {
-    let hubs = three_hubs().unwrap();
+    let hubs = shared_hubs().unwrap();
     for version in EnvoyVersion::ALL {
-        let envoy = gateway(version, fixed(&hubs), json!({}));
+        let envoy = gateway(version, fixed(hubs), json!({}));
         for _ in 0..30 {
             let negotiated = negotiate(&envoy.url());
             Socket::open(&envoy.url(), &negotiated.id).unwrap().cut();
@@ -310,8 +298,8 @@ fn a_websocket_that_broke_off_finds_its_pod_again() {
 /// pysignalr leaves the id of the connection that it lost in the URL when it negotiates again.
 #[test]
 fn a_negotiate_with_a_stale_id_begins_anew() {
-    let hubs = three_hubs().unwrap();
-    let envoy = gateway(EnvoyVersion::Newest, fixed(&hubs), json!({}));
+    let hubs = shared_hubs().unwrap();
+    let envoy = gateway(EnvoyVersion::Newest, fixed(hubs), json!({}));
     let mut stale = negotiate_with(&envoy.url(), "");
     let mut pods = BTreeSet::new();
     for _ in 0..12 {

@@ -4,6 +4,7 @@ using System.Linq;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Connections;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -30,7 +31,11 @@ namespace Chat
             {
                 options.EnableDetailedErrors = true;
                 options.KeepAliveInterval = Settings.KeepAlive;
+                options.ClientTimeoutInterval = Settings.Patience ?? options.ClientTimeoutInterval;
+                options.HandshakeTimeout = Settings.Patience ?? options.HandshakeTimeout;
             });
+            services.Configure<ConnectionOptions>(options =>
+                options.DisconnectTimeout = Settings.Patience ?? options.DisconnectTimeout);
 #if NET8_0_OR_GREATER
             signalR.AddMessagePackProtocol();
 #endif

@@ -27,7 +27,7 @@ namespace Chat
     /// </summary>
     public class Relay
     {
-        private static readonly HttpClient Http = new HttpClient { Timeout = TimeSpan.FromSeconds(2) };
+        private static readonly HttpClient Http = new HttpClient { Timeout = Settings.Patience ?? TimeSpan.FromSeconds(2) };
 
         private readonly IHubContext<ChatHub> _hub;
         private readonly ILogger<Relay> _log;

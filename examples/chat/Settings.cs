@@ -25,6 +25,13 @@ namespace Chat
         /// <summary>Whether WebSockets are compressed for clients that offer it. Only since .NET 8 here.</summary>
         public static readonly bool CompressesWebSockets = Text("COMPRESS_WEBSOCKETS") != null;
 
+        /// <summary>
+        /// How long it waits for a client that says nothing, for the use of an id, and for another pod. Tests on a busy machine
+        /// set it; without it these are the framework's 30 s and 15 s, and 2 s.
+        /// </summary>
+        public static readonly TimeSpan? Patience =
+            Text("PATIENCE_SECONDS") is string seconds ? TimeSpan.FromSeconds(int.Parse(seconds)) : (TimeSpan?)null;
+
         public static readonly string[] CorsOrigins = List("CORS_ORIGINS", "");
         public static readonly string PathBase = Text("PATH_BASE");
         public static readonly string SignalrJs = Text("SIGNALR_JS");

@@ -78,9 +78,10 @@ async function attempt(options, build) {
   const began = performance.now();
   const connection = build(options, seen);
   let stopping = false;
-  connection.onclose((error) => {
+  const cut = new Promise((resolve) => connection.onclose((error) => {
     if (!stopping) seen.cut = error ? String(error.message ?? error) : 'closed by the other side';
-  });
+    resolve();
+  }));
   try {
     await within(options.tryMs, prove(connection, options, seen));
     seen.ok = true;
@@ -88,7 +89,10 @@ async function attempt(options, build) {
     seen.error = String(error.message ?? error);
   }
   seen.milliseconds = Math.round(performance.now() - began);
-  if (seen.ok && options.holdMs) await sleep(options.holdMs);
+  if (seen.ok && options.holdMs) {
+    options.onHold?.();
+    await Promise.race([sleep(options.holdMs), cut, ...(options.released ? [options.released] : [])]);
+  }
   if (seen.ok) await pass(options.gate);
   stopping = true;
   await within(5000, connection.stop()).catch(() => {});

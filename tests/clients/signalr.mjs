@@ -1,6 +1,7 @@
 // Drives @microsoft/signalr: node signalr.mjs '{"url": "http://127.0.0.1:8080", "hub": "/chat", …}'
 // The options are those of `NodeClient` in tests/testbed/src/clients.rs; one JSON report goes to stdout.
 // NODE_PATH names the node_modules, which only CommonJS's resolution honours: hence `createRequire`.
+import { existsSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { attempts, report } from './attempt.mjs';
 
@@ -48,7 +49,20 @@ function build(options, seen) {
   return builder.build();
 }
 
+/// Writes the file `held` as soon as every connection is held, and lets go of them all when there is a file `release`.
+function watchHold(options) {
+  let held = 0;
+  options.onHold = () => {
+    held += 1;
+    if (held === options.connects) writeFileSync(options.held, '');
+  };
+  options.released = new Promise((release) => {
+    setInterval(() => { if (existsSync(options.release)) release(); }, 20);
+  });
+}
+
 const options = JSON.parse(process.argv[2]);
+if (options.held) watchHold(options);
 const tries = await attempts(options, build);
 // Kept-alive connections of `fetch` would hold the process for seconds.
 process.stdout.write(`${JSON.stringify(report(options, tries))}\n`, () => process.exit(0));

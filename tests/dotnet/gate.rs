@@ -2,8 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
 
-use testbed::clients::Running;
+use testbed::clients::Outcome;
 use testbed::process::wait_for;
 
 pub(crate) struct Gate {
@@ -22,11 +23,11 @@ impl Gate {
     }
 
     /// Lets the client through after `act`. If it ends before it comes here, its own report says why.
-    pub(crate) fn pass(&self, client: &Running, act: impl FnOnce()) {
+    pub(crate) fn pass(&self, client: &JoinHandle<Outcome>, act: impl FnOnce()) {
         let mut arrived = None;
         wait_for("the client at its gate", || {
             arrived = self.listener.accept().ok();
-            arrived.is_some() || client.has_ended()
+            arrived.is_some() || client.is_finished()
         })
         .unwrap();
         if let Some((stream, _)) = arrived {

@@ -1,9 +1,10 @@
 //! Stateful reconnect with real hubs: a connection outlives its TCP connections, and loses nothing.
 
 use std::collections::BTreeSet;
+use std::thread;
 
 use serde_json::json;
-use testbed::clients::{NodeClient, Outcome, Protocol, Running, start_dotnet, start_node};
+use testbed::clients::{NodeClient, Outcome, Protocol, run_dotnet, run_node};
 use testbed::envoy::Filter;
 use testbed::hub::{Hub, three_hubs};
 use testbed::process::wait_for;
@@ -12,19 +13,21 @@ use crate::gate::Gate;
 use crate::kit::{all_connected, dotnet, envoy, has_dotnet_10, talkative};
 use crate::wire::{Way, Wire};
 
-type Start = fn(NodeClient) -> Running;
+type Run = fn(NodeClient) -> Outcome;
 
-const CLIENTS: [(&str, Start); 2] = [(".NET", |client| start_dotnet(dotnet(client))), ("JavaScript", start_node)];
+const CLIENTS: [(&str, Run); 2] =
+    [(".NET", |client| run_dotnet(&dotnet(client)).unwrap()), ("JavaScript", |client| run_node(&client).unwrap())];
 
 /// How often each connection is cut.
 const CUTS: u32 = 6;
 
 /// Runs one client over a wire that is cut at the beginning of each round; in turn, what comes down is lost, and what goes up.
 /// Calls `act` when that is over and the connection still open.
-fn cut(start: Start, client: NodeClient, act: impl FnOnce()) -> Outcome {
+fn cut(run: Run, client: NodeClient, act: impl FnOnce()) -> Outcome {
     let (wire, gate) = (Wire::lay(&client.url), Gate::open());
     let client =
-        start(NodeClient { url: wire.url(), gate: Some(gate.url()), rounds: CUTS, connects: 1, parallel: 1, ..client });
+        NodeClient { url: wire.url(), gate: Some(gate.url()), rounds: CUTS, connects: 1, parallel: 1, ..client };
+    let client = thread::spawn(move || run(client));
     for way in [Way::Down, Way::Up].into_iter().cycle().take(CUTS as usize) {
         gate.pass(&client, || {
             // Nobody says anything now but acknowledgements. When a connection breaks twice between two of them, client and hub
@@ -34,7 +37,7 @@ fn cut(start: Start, client: NodeClient, act: impl FnOnce()) -> Outcome {
         });
     }
     gate.pass(&client, act);
-    client.finish().unwrap()
+    client.join().unwrap()
 }
 
 /// The pod and the id of each WebSocket that reached a hub.
@@ -51,7 +54,7 @@ fn a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing
     if !has_dotnet_10("a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing") {
         return;
     }
-    for (name, start) in CLIENTS {
+    for (name, run) in CLIENTS {
         for protocol in [Protocol::Json, Protocol::MessagePack] {
             let name = format!("{name} {protocol:?}");
             let hubs = three_hubs().unwrap();
@@ -62,7 +65,7 @@ fn a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing
                 wait_for(&format!("{name}: {count} active connections"), || active() == count).unwrap();
             };
             let client = NodeClient { protocol, stateful_reconnect: true, ..talkative(&envoy) };
-            all_connected(&name, &cut(start, client, || has_active(1.0)));
+            all_connected(&name, &cut(run, client, || has_active(1.0)));
             has_active(0.0);
             let websockets = websockets(&hubs);
             assert_eq!(websockets.len(), CUTS as usize + 1, "{name}: {websockets:?}");
@@ -80,8 +83,8 @@ fn a_connection_that_cannot_resume_is_over_when_it_is_cut() {
     }
     let hubs = three_hubs().unwrap();
     let envoy = envoy(&hubs, Filter::With(json!({})));
-    for (name, start) in CLIENTS {
-        let outcome = cut(start, talkative(&envoy), || panic!("{name}: it lived on"));
+    for (name, run) in CLIENTS {
+        let outcome = cut(run, talkative(&envoy), || panic!("{name}: it lived on"));
         assert_eq!(outcome.connected, 0, "{name}: {outcome:?}");
     }
     assert_eq!(websockets(&hubs).len(), CLIENTS.len());

@@ -134,19 +134,20 @@ fn a_cookie_that_was_not_sealed_for_a_client_never_steers() {
 /// Clients that stay for days would never find the pods that were added; but no connection moves while it lives.
 #[test]
 fn a_placement_is_given_up_at_a_negotiate_and_only_there() {
-    let gateway = Gateway::start(settings(json!({ "rebalance_after": "10s" })));
+    let gateway = Gateway::start(settings(json!({ "rebalance_after": "1h" })));
     let home = 1;
-    let placed = |ago: u64| {
-        let value = sealed(Purpose::ClientCookie, "", gateway.address(home), Duration::from_secs(ago), HOUR);
+    let placed = |ago: Duration| {
+        let value = sealed(Purpose::ClientCookie, "", gateway.address(home), ago, 24 * HOUR);
         SetCookie { name: "signalr-client".to_owned(), value, attributes: String::new() }.pair()
     };
+    let (young, old) = (HOUR / 60, 2 * HOUR);
     for (name, ago, request, moves) in [
-        ("a young placement's negotiate", 2, Request::post("/chat/negotiate"), false),
-        ("an old placement's negotiate", 60, Request::post("/chat/negotiate"), true),
-        ("an old placement's WebSocket", 60, Request::websocket("/chat"), false),
-        ("an old placement's page", 60, Request::get("/app/counter"), false),
-        ("an old placement's disconnect", 60, Request::post("/_blazor/disconnect"), false),
-        ("an old placement's poll", 60, Request::get("/chat?id=tok"), false),
+        ("a young placement's negotiate", young, Request::post("/chat/negotiate"), false),
+        ("an old placement's negotiate", old, Request::post("/chat/negotiate"), true),
+        ("an old placement's WebSocket", old, Request::websocket("/chat"), false),
+        ("an old placement's page", old, Request::get("/app/counter"), false),
+        ("an old placement's disconnect", old, Request::post("/_blazor/disconnect"), false),
+        ("an old placement's poll", old, Request::get("/chat?id=tok"), false),
     ] {
         let pair = placed(ago);
         let request = request.with("cookie", &pair);

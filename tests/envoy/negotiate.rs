@@ -2,11 +2,10 @@
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 use envoy_signalr::token::Purpose;
 use serde_json::{Value, json};
-use testbed::process::wait_until;
+use testbed::process::wait_for;
 
 use crate::client::{Connection, Request};
 use crate::gateway::{Gateway, every_version, opened};
@@ -201,7 +200,7 @@ fn an_answer_that_breaks_off_is_counted_and_ends_the_connection() {
         }
         let labels = [("signalr_hub", "/chat"), ("signalr_result", "incomplete")];
         let counted = || gateway.count("signalr_gateway_negotiations_total", &labels) == 1;
-        wait_until(Duration::from_secs(5), framing, counted).unwrap();
+        wait_for(framing, counted).unwrap();
     }
 }
 

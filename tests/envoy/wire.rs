@@ -2,10 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
-/// Longer than anything a test waits for on purpose, shorter than a patience.
-const TIMEOUT: Duration = Duration::from_secs(20);
+use testbed::process::PATIENCE;
 
 /// A start line and header fields, names in lower case, values and order as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +68,7 @@ impl Wire {
 
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream, ahead: Vec::new() })
     }
 

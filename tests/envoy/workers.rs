@@ -5,28 +5,31 @@ use std::thread;
 use envoy_signalr::settings::OWN_SECRET_WARNING;
 use serde_json::{Value, json};
 use testbed::envoy::{EnvoyOptions, Filter};
+use testbed::process::cores;
 use testbed::tools::EnvoyVersion;
 
 use crate::client::{Request, ask};
 use crate::gateway::{Gateway, PODS};
 use crate::upstream::hub;
 
-const CONNECTIONS: usize = 200;
-const CLIENTS: usize = 4;
+/// Of each client.
+const CONNECTIONS: usize = 25;
 
 /// Without a configured key the first thread makes one up, and an id sealed by one thread is opened by all.
 #[test]
 fn all_workers_seal_with_the_key_that_one_made_up() {
+    // Two for each core, so that worker threads meet.
+    let clients = 2 * cores();
     for version in EnvoyVersion::ALL {
         let filter = Filter::With(json!({}));
         let options = EnvoyOptions { version, filter, concurrency: 4, ..EnvoyOptions::default() };
         let gateway = Gateway::with((0..PODS).map(hub), options);
         thread::scope(|scope| {
-            for _ in 0..CLIENTS {
-                scope.spawn(|| (0..CONNECTIONS / CLIENTS).for_each(|_| connect(&gateway)));
+            for _ in 0..clients {
+                scope.spawn(|| (0..CONNECTIONS).for_each(|_| connect(&gateway)));
             }
         });
-        assert_eq!(gateway.affinity("connection_token", "routed") as usize, CONNECTIONS, "{version:?}");
+        assert_eq!(gateway.affinity("connection_token", "routed") as usize, clients * CONNECTIONS, "{version:?}");
         for outcome in ["forged", "unknown_key", "expired", "host_gone"] {
             assert_eq!(gateway.affinity("connection_token", outcome), 0, "{version:?} {outcome}");
         }

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test target that has it uses a part")]
 
 use std::io::{Cursor, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use serde_json::Value;
+use testbed::process::PATIENCE;
+use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{sleep, timeout};
 use tungstenite::Bytes;
@@ -19,7 +21,6 @@ use tungstenite::http::{HeaderMap, Method, Request, StatusCode};
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// What ends a record of SignalR's JSON protocol.
 const END: char = '\x1e';
 
@@ -32,7 +33,18 @@ fn complete<T>(work: impl Future<Output = T>) -> T {
         thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
         handle
     });
-    handle.block_on(async { timeout(TIMEOUT, work).await }).expect("in time")
+    handle.block_on(async { timeout(PATIENCE, work).await }).expect("in time")
+}
+
+/// A TCP connection from this address of this machine.
+pub(crate) fn connect(gateway: &str, from: Ipv4Addr) -> TcpStream {
+    let stream = complete(async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        socket.connect(gateway.parse().unwrap()).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream
 }
 
 /// One HTTP/2 connection to a gateway that offers extended CONNECT.
@@ -134,10 +146,13 @@ impl Tunnel {
         self.send.send_data(Bytes::new(), true).unwrap();
     }
 
-    /// Whether the other side ends the stream before the time is over.
-    pub(crate) fn is_ended(&mut self, within: Duration) -> bool {
-        complete(async {
-            timeout(within, async { while let Some(Ok(_)) = self.receive.data().await {} }).await.is_ok()
-        })
+    /// Waits until the other side ends the stream.
+    pub(crate) fn read_to_end(&mut self) {
+        complete(async { while let Some(Ok(_)) = self.receive.data().await {} });
+    }
+
+    /// Whether nothing has come that is unread, not even the end.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        complete(async { timeout(Duration::ZERO, self.receive.data()).await.is_err() })
     }
 }

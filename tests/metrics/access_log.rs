@@ -2,14 +2,13 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::Duration;
 
 use envoy_signalr::token::fingerprint_of_id;
 use serde_json::json;
 use testbed::envoy::Envoy;
 use testbed::http;
-use testbed::hub::{Hub, HubOptions};
-use testbed::process::wait_until;
+use testbed::hub::shared_hubs;
+use testbed::process::wait_for;
 use testbed::tools::EnvoyVersion;
 
 use crate::client::{Client, Ended, negotiate, read_until, upgrade};
@@ -135,11 +134,11 @@ fn lines(envoy: &Envoy) -> Vec<String> {
 
 #[test]
 fn each_exchange_has_one_line_with_what_is_known_of_it_and_no_secret() {
-    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
+    let hubs = &shared_hubs().unwrap()[..1];
     for version in EnvoyVersion::ALL {
-        let envoy = start_version(version, &hubs, 4, json!({"limits": {"connections": {"per_client": 4}}}), |_| {});
+        let envoy = start_version(version, hubs, 4, json!({"limits": {"connections": {"per_client": 4}}}), |_| {});
         let (connections, expected) = live(&envoy);
-        let _ = wait_until(Duration::from_secs(5), "all lines", || lines(&envoy).len() == expected.len());
+        let _ = wait_for("all lines", || lines(&envoy).len() == expected.len());
         let mut left = lines(&envoy);
         for Expected(words) in expected {
             let stands_in = |line: &String| {

@@ -6,8 +6,8 @@ use std::thread;
 use serde_json::{Value, json};
 use testbed::envoy::{negotiate_route, put_routes_first};
 use testbed::http::Kept;
-use testbed::hub::{Hub, HubOptions};
-use testbed::process::wait_until;
+use testbed::hub::shared_hubs;
+use testbed::process::{cores, wait_for};
 
 use crate::client::{Client, upgrade};
 use crate::scrape::{series, start};
@@ -34,13 +34,14 @@ fn negotiate_everywhere(gateway: &str, numbers: impl Iterator<Item = usize>) {
 
 #[test]
 fn ten_thousand_made_up_hubs_and_hosts_make_few_series() {
-    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
-    let envoy = start(&hubs, 4, json!({}), eager_server);
+    let hubs = &shared_hubs().unwrap()[..1];
+    let envoy = start(hubs, 4, json!({}), eager_server);
     Client::connect(&envoy, "/chat", &[]).close(Some(1000));
+    let threads = 4 * cores();
     thread::scope(|scope| {
-        for first in 0..8 {
+        for first in 0..threads {
             let gateway = envoy.url();
-            scope.spawn(move || negotiate_everywhere(&gateway, (first..MADE_UP).step_by(8)));
+            scope.spawn(move || negotiate_everywhere(&gateway, (first..MADE_UP).step_by(threads)));
         }
     });
     for number in 0..100 {
@@ -50,8 +51,7 @@ fn ten_thousand_made_up_hubs_and_hosts_make_few_series() {
         let all = series(&envoy);
         all.iter().filter(|(name, _)| name.contains("_negotiations_total")).map(|(_, count)| *count).sum::<u64>()
     };
-    wait_until(std::time::Duration::from_secs(4), "all negotiates to be counted", || answered() == MADE_UP as u64 + 1)
-        .unwrap();
+    wait_for("all negotiates to be counted", || answered() == MADE_UP as u64 + 1).unwrap();
     let all = series(&envoy);
     let hub = |name: &String| Some(name.split_once("hub=")?.1.split([',', '}']).next()?.to_owned());
     let labels: BTreeSet<_> = all.keys().filter_map(hub).collect();

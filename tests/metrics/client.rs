@@ -2,11 +2,11 @@
 
 use std::io::Read as _;
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::envoy::Envoy;
 use testbed::http;
+use testbed::process::PATIENCE;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
@@ -54,7 +54,7 @@ pub(crate) fn negotiate(base: &str, hub: &str) -> String {
 pub(crate) fn upgrade(base: &str, target: &str, headers: &[(&str, &str)]) -> Result<WebSocket<TcpStream>, Option<u16>> {
     let host = base.strip_prefix("http://").unwrap();
     let stream = TcpStream::connect(host).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let uri = format!("ws://{host}{target}").parse().unwrap();
     let request = headers
         .iter()

@@ -1,14 +1,12 @@
 //! Known traffic: every counter equals the known number, and gauges come back to zero.
 
-use std::time::Duration;
-
 use serde_json::json;
 use testbed::clients::{NodeClient, Transport, start_node};
-use testbed::hub::{Hub, HubOptions};
+use testbed::hub::shared_hubs;
 use testbed::tools::EnvoyVersion;
 
 use crate::client::{Carried, Client, Ended};
-use crate::scrape::{self, series, settles, settles_within};
+use crate::scrape::{self, series, settles};
 
 /// How the connections of [`known_traffic_is_counted_exactly`] end, and who is told to have ended them with which code.
 const ENDINGS: [(&str, u32, &str, &str); 6] = [
@@ -31,10 +29,10 @@ fn end(name: &str, client: Client) -> Ended {
 
 #[test]
 fn known_traffic_is_counted_exactly_on_one_worker_thread_and_on_four() {
-    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
+    let hubs = &shared_hubs().unwrap()[..1];
     for (version, concurrency) in [(EnvoyVersion::Newest, 1), (EnvoyVersion::Newest, 4), (EnvoyVersion::Oldest, 4)] {
         let name = format!("{version:?}, {concurrency} threads");
-        let envoy = scrape::start_version(version, &hubs, concurrency, json!({}), |_| {});
+        let envoy = scrape::start_version(version, hubs, concurrency, json!({}), |_| {});
         let mut clients = Vec::new();
         for (name, count, ..) in ENDINGS {
             for number in 0..count {
@@ -86,20 +84,28 @@ fn known_traffic_is_counted_exactly_on_one_worker_thread_and_on_four() {
         ];
         expected.extend(counters.map(|(name, value)| (name.to_owned(), value)));
         settles(&name, &envoy, |_| true, &expected);
-        // Nothing trickles in afterwards.
-        std::thread::sleep(Duration::from_millis(1_500));
-        assert_eq!(series(&envoy), expected.into_iter().collect(), "{name}, later");
+        // Nothing trickles in afterwards, when all is told of a later visit to another hub.
+        let later = Client::connect(&envoy, "/notifications", &[]).close(Some(1000));
+        let of_later = [
+            ("websocket_messages_total{direction=received,hub=/notifications}".to_owned(), later.said.messages),
+            ("websocket_connections_active{hub=/notifications}".to_owned(), 0),
+            ("websocket_connection_duration_milliseconds_count{hub=/notifications}".to_owned(), 1),
+        ];
+        let wanted = |series: &str| of_later.iter().any(|(name, _)| name == series);
+        settles(&format!("{name}, later visit"), &envoy, wanted, &of_later);
+        let mut all = series(&envoy);
+        all.retain(|series, _| !series.contains("hub=/notifications"));
+        assert_eq!(all, expected.into_iter().collect(), "{name}, later");
     }
 }
 
 /// By WebSocket, Microsoft's client says five things: handshake, ping, WhoAmI, Echo, close; and hears three answers.
 #[test]
 fn connections_of_a_real_client_are_counted_by_transport() {
-    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
-    let envoy = scrape::start(&hubs, 4, json!({}), |_| {});
-    let hold = Duration::from_secs(12);
+    let hubs = &shared_hubs().unwrap()[..1];
+    let envoy = scrape::start(hubs, 4, json!({}), |_| {});
     let running = Transport::ALL.map(|transport| {
-        start_node(NodeClient { url: envoy.url(), transport, connects: 6, parallel: 6, hold, ..NodeClient::default() })
+        start_node(NodeClient { url: envoy.url(), transport, connects: 6, ..NodeClient::default() }).unwrap()
     });
     let gauges = |open| {
         let by = |transport| format!("signalr_gateway_connections_active{{hub=/chat,transport={transport}}}");
@@ -109,9 +115,9 @@ fn connections_of_a_real_client_are_counted_by_transport() {
         gauges
     };
     let active = |series: &str| series.contains("_active{");
-    settles_within(hold, "gauges while they are held", &envoy, active, &gauges(6));
+    settles("gauges while they are held", &envoy, active, &gauges(6));
     for client in running {
-        let outcome = client.finish().unwrap();
+        let outcome = client.release().unwrap();
         assert_eq!(outcome.connected, 6, "{:?}", outcome.first_error());
     }
     let mut expected = gauges(0);

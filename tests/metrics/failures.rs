@@ -2,12 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::clients::{NodeClient, Transport, start_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch, put_routes_first, remove_health_checks};
-use testbed::hub::{Hub, HubOptions};
+use testbed::hub::{Hub, HubOptions, shared_hubs};
 use tungstenite::Message;
 
 use crate::client::{Client, negotiate, upgrade};
@@ -144,15 +143,15 @@ fn a_transport_that_the_hub_does_not_offer_is_told_from_a_wrong_path() {
     }
 }
 
-/// Only where messages are read. By the hub's own patience, 15 s, and the client's, 30 s.
+/// Only where messages are read. By the hub's patience as it comes, 15 s, and the client's, 30 s.
 #[test]
 fn a_handshake_that_fails_and_a_hub_that_falls_silent_have_their_names() {
-    let options =
-        HubOptions { environment: vec![("KEEP_ALIVE_SECONDS".to_owned(), "90".into())], ..HubOptions::default() };
+    let environment = [("KEEP_ALIVE_SECONDS", "90"), ("PATIENCE_SECONDS", "")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.into())).into();
+    let options = HubOptions { environment, ..HubOptions::default() };
     let hubs = [Hub::start(&options).unwrap()];
     let envoy = start(&hubs, 2, json!({ "metrics": { "detail": "messages" } }), |_| {});
-    let hold = Duration::from_secs(40);
-    let patient = start_node(NodeClient { url: envoy.url(), connects: 1, parallel: 1, hold, ..NodeClient::default() });
+    let patient = start_node(NodeClient { url: envoy.url(), connects: 1, ..NodeClient::default() }).unwrap();
     let [mut odd, mut silent] = [(); 2]
         .map(|()| upgrade(&envoy.url(), &format!("/chat?id={}", negotiate(&envoy.url(), "/chat")), &[]).unwrap());
     odd.send(Message::text("{\"protocol\":\"odd\",\"version\":1}\u{1e}")).unwrap();
@@ -194,8 +193,8 @@ fn a_client_that_leaves_before_the_answer_is_a_failed_handshake_without_status()
 
 #[test]
 fn the_explain_header_says_what_was_decided_and_no_secret() {
-    let hubs = [Hub::start(&HubOptions::default()).unwrap()];
-    let envoy = start(&hubs, 2, json!({"explain": true}), |_| {});
+    let hubs = &shared_hubs().unwrap()[..1];
+    let envoy = start(hubs, 2, json!({"explain": true}), |_| {});
     let token = negotiate(&envoy.url(), "/chat");
     let forged = format!("{}x", token.split_once('.').map_or(token.as_str(), |(id, _)| id)) + ".AAAA";
     for (name, method, target, expected) in [
@@ -208,6 +207,6 @@ fn the_explain_header_says_what_was_decided_and_no_secret() {
         let (_, explain) = ask(&envoy, method, &target, "*/*");
         assert_eq!(explain, expected, "{name}");
     }
-    let quiet = start(&hubs, 1, json!({}), |_| {});
+    let quiet = start(hubs, 1, json!({}), |_| {});
     assert_eq!(ask(&quiet, "POST", "/chat/negotiate?negotiateVersion=1", "*/*").1, "", "without `explain`");
 }

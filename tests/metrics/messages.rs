@@ -1,14 +1,13 @@
 //! `metrics.detail: messages`: SignalR's own messages, by type, as Microsoft's client and the hub really said them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use testbed::clients::{BrowserClient, Protocol, drive_node, run_browser, start_server};
 use testbed::envoy::Envoy;
 use testbed::hub::{Hub, HubOptions};
-use testbed::process::Process;
+use testbed::process::{PATIENCE, Process};
 use testbed::tools::EnvoyVersion;
 
 use crate::scrape::{series, settles, start, start_before};
@@ -36,7 +35,7 @@ impl Talk {
 
     /// Messages by hub.
     fn run(&self) -> BTreeMap<String, Wire> {
-        drive_node("messages.mjs", self, Duration::from_secs(60)).unwrap()
+        drive_node("messages.mjs", self, PATIENCE).unwrap()
     }
 }
 
@@ -112,7 +111,7 @@ fn each_type_of_message_is_counted_as_often_as_it_went_by() {
         let wires = talk.run();
         assert_said(&wires, &EVERYTHING, talk.connections);
         for (hub, wire) in &wires {
-            // Nobody speaks for four seconds, and both sides are to ping each second.
+            // Nobody speaks until both sides have pinged, which they do each second.
             for direction in ["received", "sent"] {
                 assert!(wire.of(direction, "ping") >= talk.connections * 2, "{hub} {direction}: {wire:?}");
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager, remove_health_checks};
+use testbed::process::{PATIENCE, cores};
 use testbed::stand_in;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::CloseFrame;
@@ -22,9 +23,6 @@ use tungstenite::{Error, Message};
 use crate::client::{Carried, read_until};
 use crate::scrape::{Series, settles};
 use corpus::Case;
-
-/// How many WebSockets at the same time.
-const PARALLEL: usize = 12;
 
 /// A TCP connection that knows how much it has read.
 struct Counted {
@@ -126,7 +124,7 @@ struct Heard {
 fn exchange(address: &str, bytes: &[u8], cut: Cut) -> Heard {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = bytes.len();
     let head = format!(
         "GET /echo?{length} HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
@@ -166,7 +164,7 @@ fn hear(address: &str, cases: &[Case]) -> Vec<(String, Heard)> {
         heard
     };
     let mut heard: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..6 * cores()).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     heard.sort_by(|(one, _), (other, _)| one.cmp(other));

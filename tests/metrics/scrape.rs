@@ -1,17 +1,12 @@
 //! What Prometheus would read, as a table of series and numbers.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
 use testbed::hub::Hub;
-use testbed::process::wait_until;
+use testbed::process::wait_for;
 use testbed::tools::EnvoyVersion;
-
-/// How long after an event its numbers may come: counters and gauges once a second, histograms when Envoy flushes them; and
-/// what a busy machine may add.
-const LATE: Duration = Duration::from_secs(3 + 3);
 
 /// Series by `name{label=value,…}`, labels in alphabetical order and without `signalr_`.
 pub(crate) type Series = BTreeMap<String, u64>;
@@ -83,22 +78,12 @@ pub(crate) fn series(envoy: &Envoy) -> Series {
     all
 }
 
-/// The series that `wanted` picks come to be exactly `expected`, neither more nor less.
+/// The series that `wanted` picks come to be exactly `expected`, neither more nor less: counters and gauges within a second,
+/// histograms when Envoy flushes them.
 pub(crate) fn settles(name: &str, envoy: &Envoy, wanted: impl Fn(&str) -> bool, expected: &[(String, u64)]) {
-    settles_within(LATE, name, envoy, wanted, expected);
-}
-
-/// The same where what is counted needs time of its own to happen.
-pub(crate) fn settles_within(
-    timeout: Duration,
-    name: &str,
-    envoy: &Envoy,
-    wanted: impl Fn(&str) -> bool,
-    expected: &[(String, u64)],
-) {
     let expected: Series = expected.iter().cloned().collect();
     let mut found = Series::new();
-    let settled = wait_until(timeout, name, || {
+    let settled = wait_for(name, || {
         found = series(envoy).into_iter().filter(|(series, _)| wanted(series)).collect();
         found == expected
     });

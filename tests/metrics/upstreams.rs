@@ -1,17 +1,13 @@
 //! `metrics.per_upstream`: open WebSockets by pod.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::json;
 use testbed::envoy::Envoy;
 use testbed::hub::{Hub, three_hubs};
 
 use crate::client::Client;
-use crate::scrape::{settles, settles_within, start};
-
-/// An autoscaler must not count on a dead pod for longer.
-const DEAD: Duration = Duration::from_secs(10);
+use crate::scrape::{settles, start};
 
 /// So many connections, by the pod that each is on.
 fn connect(envoy: &Envoy, connections: usize) -> BTreeMap<String, Vec<Client>> {
@@ -49,7 +45,7 @@ fn open_websockets_are_told_by_pod_and_a_pod_that_died_has_none() {
     hubs[1].kill();
     // Kept open on this side: it is the pod that ends them.
     let _lost = pods.remove(hubs[1].pod());
-    settles_within(DEAD, "the second pod died", &envoy, wanted, &gauges(&hubs, &pods));
+    settles("the second pod died", &envoy, wanted, &gauges(&hubs, &pods));
 
     // Whoever lost it goes to the others.
     for (pod, clients) in connect(&envoy, 8) {

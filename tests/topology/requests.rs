@@ -3,14 +3,13 @@
 //!
 //! It keeps no cookies, so only the id can bring it anywhere.
 use std::net::TcpStream;
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use testbed::process::PATIENCE;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::client::Response;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Ends every message of SignalR.
 const END: char = '\u{1e}';
 
@@ -94,7 +93,7 @@ impl Socket {
     pub(crate) fn open(gateway: &str, id: &str) -> Result<Self, Answer> {
         let request = url(gateway, id).replacen("http", "ws", 1).into_client_request().unwrap();
         let stream = TcpStream::connect(request.uri().authority().unwrap().as_str()).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         match tungstenite::client(request, stream) {
             Ok((socket, response)) => {
                 let mut opened = Self { pod: pod_of(&response).unwrap(), socket, received: String::new() };
@@ -198,7 +197,7 @@ fn url(gateway: &str, id: &str) -> String {
 
 fn agent() -> ureq::Agent {
     // A fresh agent each time: on a kept connection all requests would meet the same worker thread.
-    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).proxy(None);
+    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None);
     config.build().new_agent()
 }
 

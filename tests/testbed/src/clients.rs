@@ -5,21 +5,24 @@
 //! is ended.
 mod dotnet;
 
-pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet, start_dotnet};
+pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet};
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::process::Process;
+use crate::process::{PATIENCE, Process};
 use crate::{process, tools, workspace};
 
 /// How SignalR's messages travel.
@@ -231,19 +234,29 @@ pub struct Try {
     pub milliseconds: u64,
 }
 
-/// A client that runs beside the test.
+/// A client that runs beside the test and holds its connections until it is told to let go of them.
 #[derive(Debug)]
 pub struct Running {
     driver: JoinHandle<Result<Outcome>>,
+    held: PathBuf,
+    release: PathBuf,
 }
 
 impl Running {
-    /// Whether it has ended.
-    pub fn has_ended(&self) -> bool {
-        self.driver.is_finished()
+    /// Waits until all of its connections have proved themselves and are held.
+    pub fn wait_held(&self) -> Result<()> {
+        process::wait_for("a client to hold its connections", || self.held.exists() || self.driver.is_finished())?;
+        ensure!(self.held.exists(), "a client ended before it held all of its connections");
+        Ok(())
     }
 
-    /// Waits for its end and returns what came of it.
+    /// Lets it close what it still holds, waits for its end and returns what came of it.
+    pub fn release(self) -> Result<Outcome> {
+        fs::write(&self.release, "")?;
+        self.finish()
+    }
+
+    /// Waits until it has lost all that it held and returns what came of it.
     pub fn finish(self) -> Result<Outcome> {
         self.driver.join().map_err(|_| anyhow!("the thread that drove a client panicked"))?
     }
@@ -251,7 +264,11 @@ impl Running {
 
 /// Runs the Node client to its end.
 pub fn run_node(client: &NodeClient) -> Result<Outcome> {
-    let command = node("signalr.mjs", &serde_json::to_value(client)?)?;
+    run_node_with(client, &serde_json::to_value(client)?)
+}
+
+fn run_node_with(client: &NodeClient, options: &Value) -> Result<Outcome> {
+    let command = node("signalr.mjs", options)?;
     let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
     report("node-client", command, timeout)
 }
@@ -297,14 +314,17 @@ pub fn drive_node<Report: DeserializeOwned>(
     report(program.trim_end_matches(".mjs"), node(program, &serde_json::to_value(options)?)?, timeout)
 }
 
-/// Starts the Node client; the test goes on while it holds its connections.
-pub fn start_node(client: NodeClient) -> Running {
-    Running { driver: thread::spawn(move || run_node(&client)) }
-}
-
-/// Starts the Python client; the test goes on while it holds its connections.
-pub fn start_python(client: PythonClient) -> Running {
-    Running { driver: thread::spawn(move || run_python(&client)) }
+/// Starts the Node client; the test goes on while it holds its connections, all at the same time.
+pub fn start_node(client: NodeClient) -> Result<Running> {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    let folder = process::run_dir()?;
+    let [held, release] = ["held", "release"].map(|what| folder.join(format!("client-{serial}.{what}")));
+    let client = NodeClient { parallel: client.connects, hold: 2 * PATIENCE, ..client };
+    let mut options = serde_json::to_value(&client)?;
+    options["held"] = serde_json::to_value(&held)?;
+    options["release"] = serde_json::to_value(&release)?;
+    Ok(Running { driver: thread::spawn(move || run_node_with(&client, &options)), held, release })
 }
 
 /// Which of Autobahn's cases to run.
@@ -313,7 +333,7 @@ pub struct Autobahn {
     /// The server, such as `127.0.0.1:8080`.
     pub server: String,
     /// Numbers of cases, such as `1.1.1` or `9.*`.
-    pub include: Vec<&'static str>,
+    pub include: Vec<String>,
     /// Which of these not.
     pub exclude: Vec<&'static str>,
     /// How many at the same time.
@@ -335,22 +355,22 @@ pub fn run_autobahn(cases: &Autobahn) -> Result<BTreeMap<String, Verdict>> {
     let packages = tools::autobahn()?;
     let mut command = Command::new("python3");
     command.arg("-B").arg(driver("autobahn.py")).arg(serde_json::to_string(cases)?).env("PYTHONPATH", packages);
-    report("autobahn", command, Duration::from_secs(120))
+    report("autobahn", command, PATIENCE * cases.include.len().max(1) as u32)
 }
 
 /// Starts a program of `tests/clients` that serves in Node, tells it `options` and its `port`, and returns its address.
-pub fn start_server(program: &str, options: &serde_json::Value) -> Result<(Process, String)> {
+pub fn start_server(program: &str, options: &Value) -> Result<(Process, String)> {
     let port = process::free_port()?;
     let mut options = options.clone();
     options["port"] = port.into();
     let mut server = Process::spawn(program.trim_end_matches(".mjs"), node(program, &options)?)?;
     let address = format!("127.0.0.1:{port}");
-    server.wait_ready(Duration::from_secs(30), || TcpStream::connect(&address).is_ok())?;
+    server.wait_ready(|| TcpStream::connect(&address).is_ok())?;
     Ok((server, address))
 }
 
 /// A command that runs a program of `tests/clients` in Node.
-fn node(program: &str, options: &serde_json::Value) -> Result<Command> {
+fn node(program: &str, options: &Value) -> Result<Command> {
     let modules = tools::node_clients()?.join("node_modules");
     let mut command = Command::new("node");
     command.arg(driver(program)).arg(options.to_string());

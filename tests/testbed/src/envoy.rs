@@ -17,18 +17,13 @@ pub use watched::Watched;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::process::{Process, free_port, run_dir, wait_until};
+use crate::process::{Process, free_port, run_dir, wait_for};
 use crate::tools::{self, EnvoyVersion};
 use crate::{http, workspace};
-
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
-const HEALTHY_TIMEOUT: Duration = Duration::from_secs(30);
-const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the filter chain holds.
 #[derive(Clone, Debug)]
@@ -98,7 +93,7 @@ impl Envoy {
         let mut envoy = Self::launch(options)?;
         let ready = format!("{}/ready", envoy.admin());
         let live = || http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
-        envoy.process.wait_ready(READY_TIMEOUT, live)?;
+        envoy.process.wait_ready(live)?;
         envoy.wait_healthy()?;
         Ok(envoy)
     }
@@ -107,7 +102,7 @@ impl Envoy {
     fn wait_healthy(&self) -> Result<()> {
         let hosts = |state: &str| self.counter(&format!("cluster.hubs.membership_{state}")).ok();
         let all = || hosts("total").is_some_and(|total| hosts("healthy") == Some(total));
-        wait_until(HEALTHY_TIMEOUT, "healthy hubs", all)
+        wait_for("healthy hubs", all)
     }
 
     /// Starts an Envoy that is to refuse its configuration, and returns what it said.
@@ -116,7 +111,7 @@ impl Envoy {
         let ready = format!("{}/ready", envoy.admin());
         let mut ended = None;
         let mut live = false;
-        wait_until(READY_TIMEOUT, "Envoy to refuse its configuration", || {
+        wait_for("Envoy to refuse its configuration", || {
             ended = envoy.process.ended().ok().flatten();
             live = ended.is_none() && http::get(&ready).is_ok_and(|(_, body)| body.trim() == "LIVE");
             ended.is_some() || live
@@ -164,7 +159,7 @@ impl Envoy {
     pub fn finish(mut self) -> Result<String> {
         let told = Command::new("kill").arg(self.pid().to_string()).status().context("cannot start kill")?;
         ensure!(told.success(), "cannot end Envoy");
-        wait_until(END_TIMEOUT, "Envoy's end", || self.ended().is_ok_and(|ended| ended.is_some()))?;
+        wait_for("Envoy's end", || self.ended().is_ok_and(|ended| ended.is_some()))?;
         Ok(self.log())
     }
 

@@ -2,11 +2,10 @@
 //! ready, Envoy for its statistics, and anything very often. Clients under test bring their own HTTP.
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::process::PATIENCE;
 
 /// Gets `url` and returns the status and the body, whatever the status is.
 pub fn get(url: &str) -> Result<(u16, String)> {
@@ -38,7 +37,7 @@ impl Kept {
     /// Connects to the server of `url`.
     pub fn open(url: &str) -> Result<Self> {
         let stream = TcpStream::connect(url.trim_start_matches("http://"))?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let answers = BufReader::new(stream.try_clone()?);
         Ok(Self { stream, answers })
     }
@@ -82,7 +81,7 @@ impl Kept {
 fn agent() -> ureq::Agent {
     // A fresh agent each time: a kept connection to a server that was restarted would fail once.
     ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
+        .timeout_global(Some(PATIENCE))
         .http_status_as_error(false)
         .proxy(None)
         .build()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Deserializer};
@@ -73,6 +73,13 @@ pub struct Hub {
     path_base: String,
     requests: PathBuf,
     process: Process,
+}
+
+/// Three pods for all tests of this process that neither end them nor count their requests. They end with the process.
+pub fn shared_hubs() -> Result<&'static [Hub]> {
+    static HUBS: OnceLock<Result<Vec<Hub>, String>> = OnceLock::new();
+    let started = HUBS.get_or_init(|| three_hubs().map_err(|error| format!("{error:#}")));
+    started.as_ref().map(Vec::as_slice).map_err(|error| anyhow::anyhow!(error.clone()))
 }
 
 /// Three pods, which pass each other's messages on.
@@ -163,6 +170,8 @@ impl Hub {
             .env("CORS_ORIGINS", options.cors_origins.join(","))
             .env("SIGNALR_JS", script)
             .env("REQUEST_LOG", &requests)
+            // On a busy machine more time than usual passes between the requests of a test, and its own clients never ping.
+            .env("PATIENCE_SECONDS", "3600")
             .envs(options.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::spawn(&options.pod, command)?;
         let path_base = options.path_base.clone().unwrap_or_default();
@@ -172,7 +181,7 @@ impl Hub {
     fn wait_ready(&mut self) -> Result<()> {
         let health = format!("http://{}/healthz", self.address());
         let serves = || http::get(&health).is_ok_and(|(status, _)| status == 200);
-        self.process.wait_ready(Duration::from_secs(30), serves)
+        self.process.wait_ready(serves)
     }
 }
 

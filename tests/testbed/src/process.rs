@@ -25,7 +25,7 @@ use nix::unistd::{Pid, getppid};
 /// needs a small part of it; one whose cores are taken may need most.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How long a child may take to obey SIGTERM before it is killed.
+/// How long a child may take to obey SIGTERM before it is killed, which is all the same to whoever drops it.
 const GRACE: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -84,11 +84,11 @@ impl Process {
     }
 
     /// Waits until `ready` says so. Fails at once when the process ends before.
-    pub fn wait_ready(&mut self, timeout: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+    pub fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
         let what = format!("{} to be ready", self.name);
         let (log, child) = (&self.log, &mut self.child);
         let mut ended = None;
-        let waited = wait_until(timeout, &what, || {
+        let waited = wait_for(&what, || {
             ended = child.try_wait().ok().flatten();
             ended.is_some() || ready()
         });
@@ -175,6 +175,11 @@ pub fn wait_until(timeout: Duration, what: &str, mut ready: impl FnMut() -> bool
         }
         thread::sleep(POLL);
     }
+}
+
+/// How many cores there are: load that is to make threads meet is in proportion to them.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Waits until someone presses Ctrl-C or this process is asked to end by SIGTERM.
@@ -291,13 +296,17 @@ mod tests {
 
     #[test]
     fn a_child_ends_with_its_value_and_not_with_the_thread_that_asked_for_it() {
-        let asked = thread::spawn(|| {
-            let mut command = Command::new("sleep");
-            command.arg("60");
-            Process::spawn("sleep", command).unwrap()
-        });
-        let mut process = asked.join().unwrap();
-        thread::sleep(Duration::from_millis(100));
+        let go_on = tempfile::tempdir().unwrap();
+        let file = go_on.path().join("go on");
+        let mut command = Command::new("sh");
+        command.args(["-c", "until [ -e \"$0\" ]; do sleep 0.02; done; echo alive; exec sleep 600"]).arg(&file);
+        let asked = thread::spawn(|| (Process::spawn("sh", command).unwrap(), nix::unistd::gettid()));
+        let (mut process, thread) = asked.join().unwrap();
+        // Only then has the kernel sent what it sends when a parent dies.
+        let thread = PathBuf::from(format!("/proc/self/task/{thread}"));
+        wait_for("the end of the thread", || !thread.exists()).unwrap();
+        File::create(file).unwrap();
+        wait_for("a sign of life", || process.log().contains("alive") || process.ended().unwrap().is_some()).unwrap();
         assert!(process.ended().unwrap().is_none());
         let proc = PathBuf::from(format!("/proc/{}", process.pid()));
         drop(process);
@@ -309,7 +318,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out of cheese; exit 3"]);
         let mut process = Process::spawn("sh", command).unwrap();
-        let error = process.wait_ready(Duration::from_secs(5), || false).unwrap_err();
+        let error = process.wait_ready(|| false).unwrap_err();
         let told = format!("{error:#}");
         assert!(told.contains("out of cheese") && told.contains("exit status: 3"), "{told}");
     }
@@ -318,7 +327,9 @@ mod tests {
     fn a_program_that_hangs_is_ended_and_told() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo still here >&2; exec sleep 60"]);
-        let error = run("sh", command, Duration::from_millis(200)).unwrap_err();
+        let process = Process::spawn("sh", command).unwrap();
+        wait_for("its words", || process.log().contains("still here")).unwrap();
+        let error = finish(process, Duration::from_millis(200)).unwrap_err();
         let told = format!("{error:#}");
         assert!(told.contains("in vain for sh to end") && told.contains("still here"), "{told}");
     }

@@ -1,7 +1,5 @@
 //! The testbed itself, with nothing of the filter in it: what it starts is real, and what a client
 //! reports is true. The tests of the filter rest on this.
-use std::time::Duration;
-
 use testbed::clients::{
     BrowserClient, Cookies, NodeClient, Protocol, PythonClient, Transport, run_browser, run_node, run_python,
     start_node,
@@ -9,7 +7,7 @@ use testbed::clients::{
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
 use testbed::http;
 use testbed::hub::{Hub, HubOptions, three_hubs};
-use testbed::process::wait_until;
+use testbed::process::wait_for;
 use testbed::tools::EnvoyVersion;
 
 #[test]
@@ -87,14 +85,10 @@ fn hosts_change_while_envoy_runs_and_a_held_connection_is_seen() {
             ..EnvoyOptions::default()
         })
         .unwrap();
-        let client =
-            NodeClient { url: envoy.url(), connects: 3, hold: Duration::from_secs(1), ..NodeClient::default() };
-        let held = start_node(client);
-        wait_until(Duration::from_secs(10), "three WebSockets", || {
-            envoy.counter("http.signalr.downstream_cx_upgrades_active").is_ok_and(|active| active == 3)
-        })
-        .unwrap();
-        let outcome = held.finish().unwrap();
+        let held = start_node(NodeClient { url: envoy.url(), connects: 3, ..NodeClient::default() }).unwrap();
+        held.wait_held().unwrap();
+        assert_eq!(envoy.counter("http.signalr.downstream_cx_upgrades_active").unwrap(), 3);
+        let outcome = held.release().unwrap();
         assert_eq!(outcome.connected, 3, "{:?}", outcome.first_error());
         assert!(outcome.tries.iter().all(|attempt| attempt.answered_pod.as_deref() == Some("hub-1")));
 
@@ -102,8 +96,7 @@ fn hosts_change_while_envoy_runs_and_a_held_connection_is_seen() {
         let negotiate = format!("{}/chat/negotiate", envoy.url());
         let seen = || hubs[1].requests().unwrap().len();
         let before = seen();
-        wait_until(Duration::from_secs(10), "the second hub", || http::post(&negotiate).is_ok() && seen() > before)
-            .unwrap();
+        wait_for("the second hub", || http::post(&negotiate).is_ok() && seen() > before).unwrap();
     }
 }
 

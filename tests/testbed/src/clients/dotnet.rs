@@ -1,10 +1,9 @@
 //! Microsoft's .NET client, driven by the program in `tests/clients/dotnet`. It needs .NET 10.
-use std::thread;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{NodeClient, Outcome, Running, allowance, driver, report};
+use super::{NodeClient, Outcome, allowance, driver, report};
 use crate::{process, tools};
 
 /// The .NET release that the client is built for.
@@ -40,11 +39,6 @@ pub fn run_dotnet(client: &DotnetClient) -> Result<Outcome> {
     let common = &client.common;
     let timeout = allowance(common.connects, common.parallel, common.try_timeout, common.hold);
     report("dotnet-client", program(&serde_json::to_string(client)?)?, timeout)
-}
-
-/// Starts the .NET client; the test goes on while it holds its connections.
-pub fn start_dotnet(client: DotnetClient) -> Running {
-    Running { driver: thread::spawn(move || run_dotnet(&client)) }
 }
 
 /// A fresh certificate for 127.0.0.1, signed by itself, and its key, both in one PEM.

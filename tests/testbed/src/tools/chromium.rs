@@ -7,18 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::source::Source;
 use super::{State, debian, on_path};
-use crate::process;
+use crate::process::{self, PATIENCE};
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-
-/// A cold start on a busy machine takes many seconds.
-const RENDER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A browser, and the environment that it needs.
 #[derive(Clone, Debug)]
@@ -61,7 +57,7 @@ impl Chromium {
         let refused = || {
             format!("{} renders no page: set CHROME to a Chromium or Chrome that runs here.", self.program.display())
         };
-        let dom = process::run("chromium", command, RENDER_TIMEOUT).with_context(refused)?;
+        let dom = process::run("chromium", command, PATIENCE).with_context(refused)?;
         ensure!(String::from_utf8_lossy(&dom).contains(">42<"), refused());
         Ok(())
     }
