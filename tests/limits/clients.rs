@@ -1,17 +1,13 @@
 //! What Microsoft's client tells its application when a limit refuses it.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::{Value, json};
 use testbed::clients::{drive_chromium, drive_node};
 use testbed::envoy::EnvoyOptions;
 use testbed::hub::{Hub, HubOptions};
+use testbed::process::PATIENCE;
 
 use crate::gateway::{Gateway, addresses, settings};
-use crate::wire::Socket;
-
-const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Deserialize)]
 struct Refused {
@@ -30,10 +26,10 @@ fn connect(place: Place<'_>, gateway: &Gateway, transport: &str, skip_negotiatio
     let url = format!("{}/chat", gateway.envoy.url());
     let mut options = json!({ "url": url, "transport": transport, "skipNegotiation": skip_negotiation });
     let refused: Refused = match place {
-        Place::Node => drive_node("refused.mjs", &options, TIMEOUT).unwrap(),
+        Place::Node => drive_node("refused.mjs", &options, PATIENCE).unwrap(),
         Place::Page(page) => {
             options["page"] = page.into();
-            drive_chromium("refused.mjs", &options, TIMEOUT).unwrap()
+            drive_chromium("refused.mjs", &options, PATIENCE).unwrap()
         }
     };
     refused.error.unwrap_or_else(|| panic!("{place:?} {transport}: connected"))
@@ -56,9 +52,9 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
     };
     let reason = "Connection limit reached: this client has too many connections open.";
     let allowed = json!([origin]);
-    let (by_status, mut one) = gateway(json!({ "allow_origins": allowed }));
-    let (by_error, mut two) = gateway(json!({ "allow_origins": allowed, "negotiate": "error" }));
-    let (unreadable, mut three) = gateway(json!({}));
+    let (by_status, _one) = gateway(json!({ "allow_origins": allowed }));
+    let (by_error, _two) = gateway(json!({ "allow_origins": allowed, "negotiate": "error" }));
+    let (unreadable, _three) = gateway(json!({}));
     let (node, browser) = (Place::Node, Place::Page(&page));
     let status_too = format!("{reason}: Status code '429'");
     for (name, place, gateway, skip, expected) in [
@@ -72,8 +68,6 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
         // Nor can a page read an answer whose origin is not its own.
         ("not allowed", browser, &unreadable, false, "Failed to fetch"),
     ] {
-        // Before the hub takes them for gone.
-        assert!([&mut one, &mut two, &mut three].into_iter().all(Socket::echoes));
         let error = connect(place, gateway, "WebSockets", skip);
         println!("{name}, {place:?}: {error}");
         assert!(error.contains(expected), "{name}, {place:?}: {error}");
@@ -81,7 +75,6 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
         assert_eq!(names_the_limit, !skip && name != "not allowed", "{name}, {place:?}: {error}");
     }
     for transport in ["ServerSentEvents", "LongPolling"] {
-        assert!(one.echoes());
         let error = connect(node, &by_status, transport, false);
         assert!(error.contains(reason), "{transport}: {error}");
     }

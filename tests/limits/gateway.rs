@@ -1,33 +1,19 @@
 //! An Envoy with limits before real hubs, and what its gauges say.
 
-use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
-use testbed::hub::{Hub, three_hubs};
-use testbed::process::wait_until;
+use testbed::hub::{Hub, shared_hubs};
+use testbed::process::{cores, wait_for};
 
 use crate::wire::{Client, Transport};
 
-/// Within this the numbers are right again after whatever ends a connection orderly: the gauge is set every second.
-pub(crate) const SOON: Duration = Duration::from_secs(3);
-/// Within this after a fault.
-pub(crate) const AFTER_A_FAULT: Duration = Duration::from_secs(10);
-/// Two refreshes of the gauges: what is wrong shows.
-pub(crate) const A_WHILE: Duration = Duration::from_millis(2_300);
-/// What a machine that does much else may add to any of them.
-pub(crate) const BUSY: Duration = Duration::from_secs(3);
+/// How many clients act at the same moment where worker threads are to meet.
+pub(crate) fn crowd() -> usize {
+    30 * cores()
+}
 
 pub(crate) struct Gateway {
     pub(crate) envoy: Envoy,
-}
-
-/// Hubs that all tests share; they end with this process.
-pub(crate) fn hubs() -> &'static [Hub] {
-    static HUBS: OnceLock<Vec<Hub>> = OnceLock::new();
-    HUBS.get_or_init(|| three_hubs().unwrap())
 }
 
 pub(crate) fn addresses(hubs: &[Hub]) -> Hosts {
@@ -52,7 +38,7 @@ impl Gateway {
     /// Any Envoy, before the shared hubs if it has no others.
     pub(crate) fn start(mut options: EnvoyOptions) -> Self {
         if matches!(&options.hosts, Hosts::Fixed(none) if none.is_empty()) {
-            options.hosts = addresses(hubs());
+            options.hosts = addresses(shared_hubs().unwrap());
         }
         Self { envoy: Envoy::start(&options).unwrap() }
     }
@@ -82,21 +68,37 @@ impl Gateway {
         number(self.envoy.metric("signalr_gateway_internal_errors_total", &[("signalr_kind", "ledger")]).unwrap())
     }
 
-    /// Waits until the gauges say this. Returns how long it took.
-    pub(crate) fn settles(&self, name: &str, expected: [u64; 3], within: Duration) -> Duration {
-        let began = Instant::now();
-        let reached = wait_until(within + BUSY, "the gauges", || self.active() == expected);
-        assert!(reached.is_ok(), "{name}: {:?} instead of {expected:?} after {within:?}", self.active());
-        began.elapsed()
+    /// Waits until the gauges say this.
+    pub(crate) fn settles(&self, name: &str, expected: [u64; 3]) {
+        let reached = wait_for("the gauges", || self.active() == expected);
+        assert!(reached.is_ok(), "{name}: {:?} instead of {expected:?}", self.active());
     }
 
-    /// The gauges say this all the time.
-    pub(crate) fn stays(&self, name: &str, expected: [u64; 3], time: Duration) {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            assert_eq!(self.active(), expected, "{name}: did not last");
-            thread::sleep(Duration::from_millis(100));
+    /// The gauges say this for good: they are set anew for a visitor who comes and for one who goes, and nothing else changes.
+    pub(crate) fn stays(&self, name: &str, expected: [u64; 3]) {
+        let [sockets, events, sessions] = expected;
+        let visited = [sockets + 1, events, sessions];
+        for _ in 0..2 {
+            let mut visitor = None;
+            // Where a VM has trapped, Envoy answers until it is loaded anew.
+            wait_for("a visitor", || {
+                visitor = Client::of_another_host(&self.envoy.url()).bare_socket(None).ok();
+                visitor.is_some()
+            })
+            .unwrap();
+            self.goes_from_to(name, expected, visited);
+            drop(visitor);
+            self.goes_from_to(name, visited, expected);
         }
+    }
+
+    fn goes_from_to(&self, name: &str, from: [u64; 3], to: [u64; 3]) {
+        let gone = || match self.active() {
+            active if active == to => true,
+            active if active == from => false,
+            active => panic!("{name}: {active:?} between {from:?} and {to:?}"),
+        };
+        wait_for(name, gone).unwrap();
     }
 
     /// Ends Envoy and returns its log.

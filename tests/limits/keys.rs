@@ -7,10 +7,10 @@ use envoy_signalr::store::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use testbed::envoy::{connection_manager, put_routes_first};
-use testbed::process::wait_until;
+use testbed::process::wait_for;
 use testbed::workspace;
 
-use crate::gateway::{BUSY, Gateway, SOON};
+use crate::gateway::Gateway;
 use crate::wire::Client;
 
 fn jwt(sub: &str, signature: &str) -> String {
@@ -41,7 +41,7 @@ fn are_one(one: &Client, other: &Client) -> bool {
         assert!(answer.is_refusal(), "{answer:?}");
     }
     drop((open, connected));
-    wait_until(SOON + BUSY, "the place", || one.negotiate().is_ok() && other.negotiate().is_ok()).unwrap();
+    wait_for("the place", || one.negotiate().is_ok() && other.negotiate().is_ok()).unwrap();
     refused
 }
 
@@ -134,7 +134,7 @@ fn addresses_are_those_that_envoy_trusts() {
     }
     let exempt = from("192.0.2.129");
     let open: Vec<_> = (0..3).map(|_| exempt.socket(&exempt.negotiate().unwrap()).unwrap()).collect();
-    gateway.settles("who is exempt is counted all the same", [3, 0, 0], SOON);
+    gateway.settles("who is exempt is counted all the same", [3, 0, 0]);
     drop(open);
 }
 

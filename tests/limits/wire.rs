@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 
 use serde_json::{Value, json};
+use testbed::process::PATIENCE;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::client::Response;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
-/// On a busy machine with hundreds of connections.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::tunnel;
+
 /// Ends every message of SignalR.
 const END: char = '\u{1e}';
 
@@ -60,6 +60,8 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     gateway: String,
+    /// Where its WebSockets come from, if not from where all others do.
+    address: Option<Ipv4Addr>,
     hub: String,
     headers: Vec<(String, String)>,
     /// Added to every URL, such as `&user=ann`.
@@ -68,7 +70,18 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(gateway: &str) -> Self {
-        Self { gateway: gateway.to_owned(), hub: "/chat".to_owned(), headers: Vec::new(), query: String::new() }
+        Self {
+            gateway: gateway.to_owned(),
+            address: None,
+            hub: "/chat".to_owned(),
+            headers: Vec::new(),
+            query: String::new(),
+        }
+    }
+
+    /// Somebody whose WebSockets no limit counts with those of others.
+    pub(crate) fn of_another_host(gateway: &str) -> Self {
+        Self { address: Some(Ipv4Addr::new(127, 0, 0, 2)), ..Self::of(gateway) }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -130,7 +143,7 @@ impl Client {
             let name = tungstenite::http::HeaderName::from_bytes(name.as_bytes()).unwrap();
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        match tungstenite::client(request, tcp(&self.gateway)) {
+        match tungstenite::client(request, self.tcp()) {
             Ok((socket, _)) => Ok(Socket { socket, received: String::new() }),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(answer_of(&response)),
             Err(error) => panic!("no answer to a WebSocket: {error}"),
@@ -138,7 +151,7 @@ impl Client {
     }
 
     pub(crate) fn events(&self, id: &str) -> Result<Events, Answer> {
-        let mut stream = tcp(&self.gateway);
+        let mut stream = self.tcp();
         let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         write!(
             stream,
@@ -150,12 +163,7 @@ impl Client {
         events.read_until("\r\n\r\n");
         if !events.received.starts_with("HTTP/1.1 200") {
             let status = events.received.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-            let _ = events.stream.set_read_timeout(Some(Duration::from_millis(200)));
-            let mut rest = Vec::new();
-            let _ = events.stream.read_to_end(&mut rest);
-            let body = events.received.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-            let body = body + &String::from_utf8_lossy(&rest);
-            return Err(Answer { status, headers: BTreeMap::new(), body });
+            return Err(Answer { status, headers: BTreeMap::new(), body: String::new() });
         }
         self.send(id, &handshake()).unwrap();
         events.read_until(&format!("{{}}{END}"));
@@ -202,6 +210,16 @@ impl Client {
         }
         let answer = read(request.send(format!("{message}{END}")));
         if answer.status == 200 { Ok(()) } else { Err(answer) }
+    }
+
+    fn tcp(&self) -> TcpStream {
+        let gateway = self.gateway.trim_start_matches("http://");
+        let stream = match self.address {
+            Some(address) => tunnel::connect(gateway, address),
+            None => TcpStream::connect(gateway).unwrap(),
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     fn url(&self, id: &str) -> String {
@@ -251,7 +269,9 @@ impl Connection {
             Self::Events(events) => events.client.send(&events.id, &abort).unwrap(),
             Self::Session(session) => {
                 session.client.send(&session.id, &abort).unwrap();
-                assert_eq!(session.poll().status, 204);
+                // What the hub said before, a goodbye among it, comes first.
+                let ended = std::iter::repeat_with(|| session.poll().status).find(|status| *status != 200);
+                assert!(matches!(ended, Some(204 | 404)), "{ended:?}");
             }
         }
     }
@@ -292,8 +312,13 @@ impl Socket {
     }
 
     /// Ends the client's side of the TCP connection, and reads to the end of the other.
-    pub(crate) fn fall_silent(mut self) {
+    pub(crate) fn fall_silent(self) {
         self.socket.get_ref().shutdown(Shutdown::Write).unwrap();
+        self.read_to_end();
+    }
+
+    /// Reads until the other side ends it.
+    pub(crate) fn read_to_end(mut self) {
         while self.socket.read().is_ok() {}
     }
 
@@ -392,14 +417,8 @@ fn invocation() -> Value {
     json!({ "type": 1, "invocationId": "1", "target": "Echo", "arguments": ["hello"] })
 }
 
-fn tcp(gateway: &str) -> TcpStream {
-    let stream = TcpStream::connect(gateway.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    stream
-}
-
 fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).proxy(None);
+    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).proxy(None);
     config.build().new_agent()
 }
 
