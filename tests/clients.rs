@@ -1,5 +1,7 @@
 //! Tier 6: clients that others wrote, against real hubs, through a real Envoy with four worker threads.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testbed::clients::{Cookies, NodeClient, Outcome, PythonClient, Transport, run_node, run_python};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
@@ -62,12 +64,15 @@ fn every_client_reaches_the_pod_that_negotiated() {
 fn without_the_filter_most_clients_fail() {
     let hubs = three_hubs().unwrap();
     let envoy = envoy(&hubs, EnvoyVersion::Newest, Filter::Absent);
+    // Some wait for a pod that does not know them, and would do so for as long as they may.
+    let try_timeout = Duration::from_secs(10);
     for transport in Transport::ALL {
-        let client = NodeClient { url: envoy.url(), transport, connects: 12, ..NodeClient::default() };
+        let client = NodeClient { url: envoy.url(), transport, connects: 12, try_timeout, ..NodeClient::default() };
         let outcome = run_node(&client).unwrap();
         assert!(outcome.connected < outcome.tried, "{transport:?}: all of {} connected", outcome.tried);
     }
-    let outcome = run_python(&PythonClient { url: envoy.url(), connects: 12, ..PythonClient::default() }).unwrap();
+    let client = PythonClient { url: envoy.url(), connects: 12, try_timeout, ..PythonClient::default() };
+    let outcome = run_python(&client).unwrap();
     assert!(outcome.connected < outcome.tried, "pysignalr: all of {} connected", outcome.tried);
 }
 

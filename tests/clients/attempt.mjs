@@ -95,7 +95,7 @@ async function attempt(options, build) {
   }
   if (seen.ok) await pass(options.gate);
   stopping = true;
-  await within(5000, connection.stop()).catch(() => {});
+  await within(options.tryMs, connection.stop()).catch(() => {});
   return seen;
 }
 

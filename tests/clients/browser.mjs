@@ -15,9 +15,9 @@ function connectAll(options) {
 
 const options = told();
 
-await withChromium(options, async (browser) => {
+await withChromium(options, async (newContext) => {
   // A test may have made the gateway's certificate.
-  const page = await browser.newPage({ ignoreHTTPSErrors: true });
+  const page = await (await newContext({ ignoreHTTPSErrors: true })).newPage();
   const negotiations = watchNegotiations(page);
   await page.goto(options.page);
   await page.addScriptTag({ url: new URL('/signalr.min.js', options.page).href });

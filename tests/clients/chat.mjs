@@ -19,9 +19,8 @@ async function say(page, text) {
   await page.locator('button.go').click();
 }
 
-await withChromium(options, async (browser) => {
-  const context = await browser.newContext();
-  context.setDefaultTimeout(15_000);
+await withChromium(options, async (newContext) => {
+  const context = await newContext();
   const tabs = [await openTab(context, 'chat'), await openTab(context, 'notifications')];
   // The first row's radio button is chosen at the start; each tab then speaks and listens by another transport.
   await tabs[1].locator('#rows input[type=radio]').nth(2).check();

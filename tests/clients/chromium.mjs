@@ -9,17 +9,24 @@ const flags = [
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
 
-/// What the driver was told on its command line: `program` and `environment` are Chromium's, the rest is its own.
+/// What the driver was told on its command line: `program` and `environment` are Chromium's, `tryMs` bounds each wait in it, the
+/// rest is the driver's own.
 export function told() {
   return JSON.parse(process.argv[2]);
 }
 
-/// Runs `drive` with a Chromium, and writes what it returns as the report.
-export async function withChromium({ program, environment }, drive, more = []) {
+/// Runs `drive` with a function that makes a fresh profile in Chromium, and writes what it returns as the report.
+export async function withChromium({ program, environment, tryMs }, drive, more = []) {
   const env = { ...process.env, ...environment };
-  const browser = await chromium.launch({ executablePath: program, args: [...flags, ...more], env });
+  const browser = await chromium.launch({ executablePath: program, args: [...flags, ...more], env, timeout: tryMs });
+  const newContext = async (options) => {
+    const context = await browser.newContext(options);
+    // Else Playwright gives up every wait after 30 seconds.
+    context.setDefaultTimeout(tryMs);
+    return context;
+  };
   try {
-    process.stdout.write(`${JSON.stringify(await drive(browser))}\n`);
+    process.stdout.write(`${JSON.stringify(await drive(newContext))}\n`);
   } finally {
     await browser.close();
   }

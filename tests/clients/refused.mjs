@@ -22,8 +22,8 @@ async function connect(signalR, { url, transport, skipNegotiation }) {
 }
 
 if (options.program) {
-  await withChromium(options, async (browser) => {
-    const page = await browser.newPage();
+  await withChromium(options, async (newContext) => {
+    const page = await (await newContext()).newPage();
     await page.goto(options.page);
     await page.addScriptTag({ url: new URL('/signalr.min.js', options.page).href });
     await page.evaluate(`globalThis.connect = ${connect}`);

@@ -108,8 +108,8 @@ async function openTab(context) {
   return { page, negotiations };
 }
 
-async function live(browser) {
-  const context = await browser.newContext();
+async function live(newContext) {
+  const context = await newContext();
   const tabs = [await openTab(context), await openTab(context)];
   const lives = plan.map((place, number) => new Life(place, number, tabs));
   const present = () => lives.filter((life) => !life.error && !life.closed);
@@ -117,12 +117,13 @@ async function live(browser) {
   const speak = async (life, text) => {
     await each((other) => other.expected.push(text));
     await life.say(text);
-    // From pod to pod, and by the next poll.
-    for (let left = 50; left > 0; left--) {
+    // It goes from pod to pod, and by the next poll.
+    const deadline = performance.now() + options.tryMs;
+    do {
       await each((other) => other.look());
       if (present().every((other) => other.missed.length === 0)) return;
       await sleep(100);
-    }
+    } while (performance.now() < deadline);
   };
 
   if (options.inTurn) for (const life of lives) await life.open();

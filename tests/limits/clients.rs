@@ -29,7 +29,7 @@ fn connect(place: Place<'_>, gateway: &Gateway, transport: &str, skip_negotiatio
         Place::Node => drive_node("refused.mjs", &options, PATIENCE).unwrap(),
         Place::Page(page) => {
             options["page"] = page.into();
-            drive_chromium("refused.mjs", &options, PATIENCE).unwrap()
+            drive_chromium("refused.mjs", &options).unwrap()
         }
     };
     refused.error.unwrap_or_else(|| panic!("{place:?} {transport}: connected"))

@@ -3,12 +3,13 @@
 //! Each connects so many times, asks the hub who it is, and reports every try: the pod that
 //! negotiated must be the pod that answers. They run as processes of their own, and one that hangs
 //! is ended.
+mod chromium;
 mod dotnet;
 
+pub use chromium::{BrowserClient, drive_chromium, run_browser};
 pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet};
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -96,7 +97,7 @@ pub struct NodeClient {
     pub gate: Option<String>,
     /// Headers of its own on all requests.
     pub headers: BTreeMap<String, String>,
-    /// How long one try may take, holding aside.
+    /// How long one try may take, holding aside. One that is expected to fail is not worth much of it.
     #[serde(rename = "tryMs", serialize_with = "milliseconds")]
     pub try_timeout: Duration,
 }
@@ -117,7 +118,7 @@ impl Default for NodeClient {
             rounds: 0,
             gate: None,
             headers: BTreeMap::new(),
-            try_timeout: Duration::from_secs(10),
+            try_timeout: PATIENCE,
         }
     }
 }
@@ -137,7 +138,7 @@ pub struct PythonClient {
     /// How long each connection stays open once it has proved itself.
     #[serde(rename = "holdMs", serialize_with = "milliseconds")]
     pub hold: Duration,
-    /// How long one try may take, holding aside.
+    /// How long one try may take, holding aside. One that is expected to fail is not worth much of it.
     #[serde(rename = "tryMs", serialize_with = "milliseconds")]
     pub try_timeout: Duration,
 }
@@ -150,46 +151,7 @@ impl Default for PythonClient {
             connects: 20,
             parallel: 10,
             hold: Duration::ZERO,
-            try_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Microsoft's JavaScript client in a page, in Chromium.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BrowserClient {
-    /// The page, such as the hub's own. On another site than `url`, the browser's rules for that hold.
-    pub page: String,
-    /// The base URL of the hub.
-    pub url: String,
-    /// The path of the hub.
-    pub hub: String,
-    /// The only transport it may use.
-    pub transport: Transport,
-    /// How many connections the page makes.
-    pub connects: u32,
-    /// How many of them at the same time; a browser holds six on HTTP/1.1.
-    pub parallel: u32,
-    /// How long each connection stays open once it has proved itself.
-    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
-    pub hold: Duration,
-    /// How long one try may take, holding aside.
-    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
-    pub try_timeout: Duration,
-}
-
-impl Default for BrowserClient {
-    fn default() -> Self {
-        Self {
-            page: String::new(),
-            url: String::new(),
-            hub: "/chat".into(),
-            transport: Transport::WebSockets,
-            connects: 10,
-            parallel: 2,
-            hold: Duration::ZERO,
-            try_timeout: Duration::from_secs(10),
+            try_timeout: PATIENCE,
         }
     }
 }
@@ -284,27 +246,6 @@ pub fn run_python(client: &PythonClient) -> Result<Outcome> {
     report("python-client", command, timeout)
 }
 
-/// Runs the client in Chromium to its end.
-pub fn run_browser(client: &BrowserClient) -> Result<Outcome> {
-    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
-    drive_chromium("browser.mjs", client, timeout)
-}
-
-/// Runs a program of `tests/clients` that drives Chromium, tells it `options` and which Chromium, and returns its report.
-pub fn drive_chromium<Report: DeserializeOwned>(
-    program: &str,
-    options: &impl Serialize,
-    timeout: Duration,
-) -> Result<Report> {
-    let chromium = tools::chromium()?;
-    let text = |value: &OsString| value.to_string_lossy().into_owned();
-    let environment = chromium.environment.iter().map(|(name, value)| (*name, text(value)));
-    let mut options = serde_json::to_value(options)?;
-    options["program"] = text(&chromium.program.into()).into();
-    options["environment"] = serde_json::to_value(environment.collect::<BTreeMap<_, _>>())?;
-    report(program.trim_end_matches(".mjs"), node(program, &options)?, timeout)
-}
-
 /// Runs a program of `tests/clients` in Node, tells it `options`, and returns its report.
 pub fn drive_node<Report: DeserializeOwned>(
     program: &str,
@@ -386,7 +327,7 @@ fn report<Report: DeserializeOwned>(name: &str, command: Command, timeout: Durat
 
 /// The time in which the driver itself ends every try, and a little more.
 fn allowance(connects: u32, parallel: u32, each: Duration, hold: Duration) -> Duration {
-    (each + hold) * connects.div_ceil(parallel.max(1)) + Duration::from_secs(30)
+    (each + hold) * connects.div_ceil(parallel.max(1)) + PATIENCE
 }
 
 fn driver(name: &str) -> PathBuf {
@@ -407,7 +348,7 @@ mod tests {
         let told: serde_json::Value = serde_json::to_value(&client).unwrap();
         for (field, expected) in [
             ("holdMs", serde_json::json!(2_000)),
-            ("tryMs", serde_json::json!(10_000)),
+            ("tryMs", serde_json::json!(180_000)),
             ("cookies", serde_json::json!("refused")),
             ("protocol", serde_json::json!("json")),
             ("transport", serde_json::json!("WebSockets")),

@@ -19,7 +19,7 @@ pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};
 pub use rust::{RustTarget, wasm_bindgen_runner};
 pub use skips::{Skips, count_skips};
-pub(crate) use source::with_progress;
+pub(crate) use source::{exclusive, with_progress};
 pub use survey::{State, Tool, survey};
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The testbed itself, with nothing of the filter in it: what it starts is real, and what a client
 //! reports is true. The tests of the filter rest on this.
+use std::time::Duration;
+
 use testbed::clients::{
     BrowserClient, Cookies, NodeClient, Protocol, PythonClient, Transport, run_browser, run_node, run_python,
     start_node,
@@ -63,12 +65,14 @@ fn without_affinity_clients_fail_and_say_which_pods_they_met() {
         ..EnvoyOptions::default()
     })
     .unwrap();
-    let outcome =
-        run_node(&NodeClient { url: envoy.url(), connects: 5, parallel: 1, ..NodeClient::default() }).unwrap();
+    // Some wait for a pod that does not know them, and would do so for as long as they may.
+    let (url, try_timeout) = (envoy.url(), Duration::from_secs(10));
+    let client = NodeClient { url: url.clone(), connects: 5, parallel: 1, try_timeout, ..NodeClient::default() };
+    let outcome = run_node(&client).unwrap();
     assert_eq!((outcome.tried, outcome.connected), (5, 0));
     assert!(outcome.tries.iter().all(|attempt| attempt.negotiated_pod.is_some()));
-    let outcome = run_python(&PythonClient { url: envoy.url(), connects: 5, parallel: 1, ..PythonClient::default() });
-    assert_eq!(outcome.unwrap().connected, 0);
+    let client = PythonClient { url, connects: 5, parallel: 1, try_timeout, ..PythonClient::default() };
+    assert_eq!(run_python(&client).unwrap().connected, 0);
     assert!(envoy.counter("cluster.hubs.upstream_rq_total").unwrap() > 0);
 }
 

@@ -81,7 +81,7 @@ pub(super) fn install(
 }
 
 /// Waits until no other run works on `name` in `parent`, for as long as the returned file lives.
-pub(super) fn exclusive(parent: &Path, name: &str) -> Result<File> {
+pub(crate) fn exclusive(parent: &Path, name: &str) -> Result<File> {
     fs::create_dir_all(parent).with_context(|| format!("cannot write {}", parent.display()))?;
     let lock = File::create(parent.join(format!("{name}.lock")))?;
     lock.lock()?;

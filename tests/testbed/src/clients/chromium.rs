@@ -1,0 +1,78 @@
+//! Clients in a browser.
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Outcome, Transport, milliseconds, node, report};
+use crate::process::PATIENCE;
+use crate::{target_dir, tools};
+
+/// How long a driver of a browser may run. It bounds each of its waits itself; this ends one that hangs all the same.
+const WHOLE_DRIVE: Duration = Duration::from_secs(10 * PATIENCE.as_secs());
+
+/// Microsoft's JavaScript client in a page, in Chromium.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrowserClient {
+    /// The page, such as the hub's own. On another site than `url`, the browser's rules for that hold.
+    pub page: String,
+    /// The base URL of the hub.
+    pub url: String,
+    /// The path of the hub.
+    pub hub: String,
+    /// The only transport it may use.
+    pub transport: Transport,
+    /// How many connections the page makes.
+    pub connects: u32,
+    /// How many of them at the same time; a browser holds six on HTTP/1.1.
+    pub parallel: u32,
+    /// How long each connection stays open once it has proved itself.
+    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
+    pub hold: Duration,
+    /// How long one try may take, holding aside. One that is expected to fail is not worth much of it.
+    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
+    pub try_timeout: Duration,
+}
+
+impl Default for BrowserClient {
+    fn default() -> Self {
+        Self {
+            page: String::new(),
+            url: String::new(),
+            hub: "/chat".into(),
+            transport: Transport::WebSockets,
+            connects: 10,
+            parallel: 2,
+            hold: Duration::ZERO,
+            try_timeout: PATIENCE,
+        }
+    }
+}
+
+/// Runs the client in Chromium to its end.
+pub fn run_browser(client: &BrowserClient) -> Result<Outcome> {
+    drive_chromium("browser.mjs", client)
+}
+
+/// Runs a program of `tests/clients` that drives Chromium, with `options`, and returns its report.
+///
+/// The program also gets the Chromium to use, and as `tryMs` the bound of each wait, which is [`PATIENCE`] unless `options` has it.
+pub fn drive_chromium<Report: DeserializeOwned>(program: &str, options: &impl Serialize) -> Result<Report> {
+    // One browser at a time on this machine, whatever thread or process the test runs in: each takes several cores, and two
+    // that share them make each other late, with the hubs and the Envoy of both.
+    let _alone = tools::exclusive(&target_dir(), "chromium")?;
+    let chromium = tools::chromium()?;
+    let text = |value: &OsString| value.to_string_lossy().into_owned();
+    let environment = chromium.environment.iter().map(|(name, value)| (*name, text(value)));
+    let mut options = serde_json::to_value(options)?;
+    options["program"] = text(&chromium.program.into()).into();
+    options["environment"] = serde_json::to_value(environment.collect::<BTreeMap<_, _>>())?;
+    if options["tryMs"].is_null() {
+        options["tryMs"] = u64::try_from(PATIENCE.as_millis())?.into();
+    }
+    report(program.trim_end_matches(".mjs"), node(program, &options)?, WHOLE_DRIVE)
+}
