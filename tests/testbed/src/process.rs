@@ -164,7 +164,7 @@ pub fn wait_for(what: &str, ready: impl FnMut() -> bool) -> Result<()> {
 }
 
 /// Asks `ready` again and again until it says yes or the time is over; the error names `what`.
-pub fn wait_until(timeout: Duration, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
+fn wait_until(timeout: Duration, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + timeout;
     loop {
         if ready() {
