@@ -5,9 +5,15 @@
 //! is ended.
 mod chromium;
 mod dotnet;
+mod go;
+mod java;
+mod signalrcore;
 
 pub use chromium::{BrowserClient, drive_chromium, run_browser};
 pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet};
+pub use go::{GoClient, run_go};
+pub use java::{JavaClient, JavaTransport, run_java};
+pub use signalrcore::run_signalrcore;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -123,7 +129,7 @@ impl Default for NodeClient {
     }
 }
 
-/// pysignalr: WebSockets only, negotiate version 0, no cookies for a gateway addressed by IP.
+/// A Python client, pysignalr or signalrcore: WebSockets only, negotiate version 0, no cookies for a gateway addressed by IP.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PythonClient {
@@ -235,15 +241,19 @@ fn run_node_with(client: &NodeClient, options: &Value) -> Result<Outcome> {
     report("node-client", command, timeout)
 }
 
-/// Runs the Python client to its end.
+/// Runs pysignalr to its end.
 pub fn run_python(client: &PythonClient) -> Result<Outcome> {
+    drive_python("pysignalr_client.py", client)
+}
+
+fn drive_python(program: &str, client: &PythonClient) -> Result<Outcome> {
     let packages = tools::python_clients()?;
     let mut command = Command::new("python3");
     // Nothing compiled into the source tree or the cache.
-    command.arg("-B").arg(driver("pysignalr_client.py")).arg(serde_json::to_string(client)?);
+    command.arg("-B").arg(driver(program)).arg(serde_json::to_string(client)?);
     command.env("PYTHONPATH", packages);
     let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
-    report("python-client", command, timeout)
+    report(program.trim_end_matches(".py"), command, timeout)
 }
 
 /// Runs a program of `tests/clients` in Node, tells it `options`, and returns its report.

@@ -1,4 +1,5 @@
-//! The clients that others wrote: `@microsoft/signalr` for Node, `pysignalr` for Python, Autobahn's cases for WebSockets.
+//! The clients that others wrote: `@microsoft/signalr` for Node, `pysignalr` and `signalrcore` for Python,
+//! Autobahn's cases for WebSockets.
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -38,7 +39,7 @@ fn python_source() -> Result<Source> {
     Ok(Source {
         name: "the Python clients".into(),
         folder: format!("python-clients-{version}-{lock}"),
-        from: "PyPI, pysignalr",
+        from: "PyPI, pysignalr and signalrcore",
         megabytes: 6,
     })
 }

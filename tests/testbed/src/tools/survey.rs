@@ -1,7 +1,7 @@
 //! What is here, what would be fetched and what is missing: the answer of `cargo xtask doctor`.
 use anyhow::Result;
 
-use super::{EnvoyVersion, NODE, NPM, PYTHON, RustTarget, chromium, clients, debian, dotnet, envoy, rust};
+use super::{EnvoyVersion, NODE, NPM, PYTHON, RustTarget, chromium, clients, debian, dotnet, envoy, go, java, rust};
 
 /// How a tool stands on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub fn survey() -> Result<Vec<Tool>> {
     let fetched = [
         ("Node clients".to_owned(), clients::node_source()?.state()),
         ("Python clients".to_owned(), clients::python_state()),
+        ("Java client".to_owned(), java::state()?),
+        ("Go client".to_owned(), go::state()?),
         ("browser".to_owned(), chromium::state()),
         ("Prometheus".to_owned(), debian::prometheus_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
