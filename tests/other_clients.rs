@@ -1,12 +1,14 @@
-//! Tier 6: SignalR clients that neither Microsoft's JavaScript nor pysignalr share code with, through a real Envoy.
+//! Tier 6: clients for SignalR in Java, Go and Python that share no code with those of `tests/clients.rs`, through a real Envoy.
 //!
-//! What a client cannot do with a hub alone is not asked of it: see `testbed::clients::GoClient` and `run_signalrcore`. The
-//! Java client sends the items of a stream by long polling in parallel requests, so that some come after the completion;
-//! its invocations come in order.
+//! What a client cannot do with a hub alone is not asked of it: see `testbed::clients::GoClient` and `run_signalrcore`. By long
+//! polling the Java client sends the items of a stream in parallel requests, so that some come after the completion, with a hub
+//! alone, too; its invocations come in order.
+
+use std::time::Duration;
 
 use serde_json::json;
 use testbed::clients::{
-    Cookies, GoClient, JavaClient, JavaTransport, Outcome, PythonClient, run_go, run_java, run_signalrcore,
+    Cookies, GoClient, JavaClient, Outcome, PythonClient, Transport, run_go, run_java, run_signalrcore,
 };
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, three_hubs};
@@ -15,12 +17,20 @@ use testbed::tools::{self, Skips};
 
 const CONNECTS: u32 = 40;
 
+/// What a client is to do in each of its ways.
+#[derive(Clone)]
+struct Task {
+    url: String,
+    connects: u32,
+    try_timeout: Duration,
+}
+
 struct Client {
     name: &'static str,
     /// Whether this machine has what it needs; if not, the test of this name is reported as skipped.
     is_here: fn(test: &str) -> bool,
-    /// All that it can do through a gateway, by name.
-    run: fn(url: String) -> Vec<(String, Outcome)>,
+    /// Does the task in all the ways that it has, and names them.
+    run: fn(&Task) -> Vec<(String, Outcome)>,
 }
 
 const JAVA: Client =
@@ -29,30 +39,41 @@ const GO: Client =
     Client { name: "the Go client", is_here: |test| Skips::here().or_skip(test, tools::go()).is_some(), run: go };
 const SIGNALRCORE: Client = Client { name: "signalrcore", is_here: |_| true, run: signalrcore };
 
-fn java(url: String) -> Vec<(String, Outcome)> {
+fn java(task: &Task) -> Vec<(String, Outcome)> {
     let ways = [
-        (JavaTransport::WebSockets, Cookies::Kept),
-        (JavaTransport::WebSockets, Cookies::Refused),
-        (JavaTransport::LongPolling, Cookies::Kept),
-        (JavaTransport::LongPolling, Cookies::Refused),
+        (Transport::WebSockets, Cookies::Kept),
+        (Transport::WebSockets, Cookies::Refused),
+        (Transport::LongPolling, Cookies::Kept),
+        (Transport::LongPolling, Cookies::Refused),
     ];
     let run = |(transport, cookies)| {
-        let client = JavaClient { url: url.clone(), transport, cookies, connects: CONNECTS, ..JavaClient::default() };
+        let Task { url, connects, try_timeout } = task.clone();
+        let client = JavaClient { url, transport, cookies, connects, try_timeout, ..JavaClient::default() };
         (format!("Java, {transport:?}, cookies {cookies:?}"), run_java(&client).unwrap())
     };
     ways.map(run).into()
 }
 
-fn go(url: String) -> Vec<(String, Outcome)> {
-    let run = |cookies| {
-        let client = GoClient { url: url.clone(), cookies, connects: CONNECTS, ..GoClient::default() };
-        (format!("Go, cookies {cookies:?}"), run_go(&client).unwrap())
+fn go(task: &Task) -> Vec<(String, Outcome)> {
+    let ways = [
+        (Transport::WebSockets, 1, Cookies::Kept),
+        (Transport::WebSockets, 1, Cookies::Refused),
+        (Transport::WebSockets, 0, Cookies::Refused),
+        (Transport::ServerSentEvents, 0, Cookies::Refused),
+    ];
+    let run = |(transport, negotiate_version, cookies)| {
+        let Task { url, connects, try_timeout } = task.clone();
+        let client =
+            GoClient { url, transport, negotiate_version, cookies, connects, try_timeout, ..GoClient::default() };
+        let name = format!("Go, {transport:?}, version {negotiate_version}, cookies {cookies:?}");
+        (name, run_go(&client).unwrap())
     };
-    [Cookies::Kept, Cookies::Refused].map(run).into()
+    ways.map(run).into()
 }
 
-fn signalrcore(url: String) -> Vec<(String, Outcome)> {
-    let client = PythonClient { url, connects: CONNECTS, try_timeout: PATIENCE, ..PythonClient::default() };
+fn signalrcore(task: &Task) -> Vec<(String, Outcome)> {
+    let Task { url, connects, try_timeout } = task.clone();
+    let client = PythonClient { url, connects, try_timeout, ..PythonClient::default() };
     vec![("signalrcore".into(), run_signalrcore(&client).unwrap())]
 }
 
@@ -63,7 +84,7 @@ impl Client {
         }
         let hubs = three_hubs().unwrap();
         let envoy = envoy(&hubs, Filter::With(json!({})));
-        let outcomes = (self.run)(envoy.url());
+        let outcomes = (self.run)(&Task { url: envoy.url(), connects: CONNECTS, try_timeout: PATIENCE });
         for (name, outcome) in &outcomes {
             assert_eq!(outcome.connected, CONNECTS, "{name}: {:?}", outcome.first_error());
         }
@@ -94,17 +115,22 @@ fn signalrcore_reaches_the_pod_that_negotiated() {
     SIGNALRCORE.reaches_the_pod_that_negotiated();
 }
 
-/// The control: the tests above can fail.
+/// The control: the tests above can fail. By long polling and events some clients do not notice that the hub refused them, and
+/// wait until their time is over: so it is short here, and the hubs' refusals are counted.
 #[test]
 fn without_the_filter_most_connections_of_these_clients_fail() {
     let hubs = three_hubs().unwrap();
     let envoy = envoy(&hubs, Filter::Absent);
+    let task = Task { url: envoy.url(), connects: 10, try_timeout: Duration::from_secs(10) };
     for client in [JAVA, GO, SIGNALRCORE] {
         if !(client.is_here)(&format!("{} fails without the filter", client.name)) {
             continue;
         }
-        for (name, outcome) in (client.run)(envoy.url()) {
+        let refused = || envoy.counter("cluster.hubs.upstream_rq_404").unwrap();
+        let before = refused();
+        for (name, outcome) in (client.run)(&task) {
             assert!(outcome.connected < outcome.tried, "{name}: all of {} connected", outcome.tried);
         }
+        assert!(refused() > before, "{}: no hub refused a connection", client.name);
     }
 }

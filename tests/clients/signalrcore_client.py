@@ -63,11 +63,16 @@ class Connection:
             raise RuntimeError(f'{seen["negotiatedPod"]} negotiated, {me["pod"]} answered')
 
     def stop(self) -> None:
-        """`stop` alone closes a socket that another thread still reads, and waits for that thread: until the hub's next ping."""
+        """Not by the library's `stop`: that closes the socket while another thread reads it. That thread then waits for the
+        hub's next ping, or reads from the next connection that is given the same descriptor."""
         client = self.hub.transport and self.hub.transport._client
-        if client and not self.closed.is_set():
-            client.sock.shutdown(socket.SHUT_RDWR)
-        self.hub.stop()
+        if client and client.recv_thread:
+            try:
+                client.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the other side was faster
+            client.recv_thread.join()
+            client.sock.close()
 
 
 def attempt(options: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +89,7 @@ def attempt(options: dict[str, Any]) -> dict[str, Any]:
     seen['milliseconds'] = round((time.monotonic() - began) * 1000)
     if seen['ok'] and connection.closed.wait(options.get('holdMs', 0) / 1000):
         seen['cut'] = 'closed by the other side'
-    try:
-        connection.stop()
-    except OSError:
-        pass  # it has closed by itself
+    connection.stop()
     return seen
 
 

@@ -18,13 +18,15 @@ import (
 )
 
 type options struct {
-	URL      string `json:"url"`
-	Hub      string `json:"hub"`
-	Cookies  string `json:"cookies"`
-	Connects int    `json:"connects"`
-	Parallel int    `json:"parallel"`
-	HoldMs   int    `json:"holdMs"`
-	TryMs    int    `json:"tryMs"`
+	URL              string                `json:"url"`
+	Hub              string                `json:"hub"`
+	Transport        signalr.TransportType `json:"transport"`
+	NegotiateVersion int                   `json:"negotiateVersion"`
+	Cookies          string                `json:"cookies"`
+	Connects         int                   `json:"connects"`
+	Parallel         int                   `json:"parallel"`
+	HoldMs           int                   `json:"holdMs"`
+	TryMs            int                   `json:"tryMs"`
 }
 
 // try is one connection, as the report has it.
@@ -66,16 +68,25 @@ type silent struct{}
 
 func (silent) Log(...any) error { return nil }
 
+// invoke returns the answer. Beside the value there comes an empty result, before or after it.
 func invoke(ctx context.Context, client signalr.Client, method string, arguments ...any) (any, error) {
-	select {
-	case result := <-client.Invoke(method, arguments...):
-		return result.Value, result.Error
-	case <-ctx.Done():
-		return nil, fmt.Errorf("no answer to %s: %w", method, ctx.Err())
+	results := client.Invoke(method, arguments...)
+	for {
+		select {
+		case result, open := <-results:
+			if result.Value != nil || result.Error != nil {
+				return result.Value, result.Error
+			}
+			if !open {
+				return nil, fmt.Errorf("%s has no result", method)
+			}
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no answer to %s: %w", method, ctx.Err())
+		}
 	}
 }
 
-func prove(ctx context.Context, client signalr.Client, seen *try) error {
+func prove(ctx context.Context, client signalr.Client, asked options, seen *try) error {
 	answer, err := invoke(ctx, client, "WhoAmI")
 	if err != nil {
 		return err
@@ -96,7 +107,8 @@ func prove(ctx context.Context, client signalr.Client, seen *try) error {
 		return err
 	case echo != hello:
 		return fmt.Errorf("the echo of %q is %v", hello, echo)
-	case *text("connectionId") != *seen.ConnectionID:
+	// With version 0 the client has only what it connects by, which the gateway may have made its own.
+	case asked.NegotiateVersion > 0 && *text("connectionId") != *seen.ConnectionID:
 		return fmt.Errorf("the client is %s, to the hub it is %s", *seen.ConnectionID, *text("connectionId"))
 	case *seen.NegotiatedPod != *seen.AnsweredPod:
 		return fmt.Errorf("%s negotiated, %s answered", *seen.NegotiatedPod, *seen.AnsweredPod)
@@ -108,8 +120,8 @@ func prove(ctx context.Context, client signalr.Client, seen *try) error {
 func connect(ctx context.Context, asked options, seen *try) (signalr.Client, error) {
 	connection, err := signalr.NewHTTPConnection(ctx, asked.URL+asked.Hub,
 		signalr.WithHTTPClient(watch{asked.Cookies == "refused", seen}),
-		signalr.WithTransports(signalr.TransportWebSockets),
-		signalr.WithNegotiateVersion(1))
+		signalr.WithTransports(asked.Transport),
+		signalr.WithNegotiateVersion(asked.NegotiateVersion))
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +145,7 @@ func attempt(asked options) (seen try) {
 	client, err := connect(ctx, asked, &seen)
 	if err == nil {
 		defer client.Stop()
-		err = prove(ctx, client, &seen)
+		err = prove(ctx, client, asked, &seen)
 	}
 	seen.Milliseconds = time.Since(began).Milliseconds()
 	if err != nil {

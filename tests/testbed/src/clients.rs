@@ -12,7 +12,7 @@ mod signalrcore;
 pub use chromium::{BrowserClient, drive_chromium, run_browser};
 pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet};
 pub use go::{GoClient, run_go};
-pub use java::{JavaClient, JavaTransport, run_java};
+pub use java::{JavaClient, run_java};
 pub use signalrcore::run_signalrcore;
 
 use std::collections::BTreeMap;

@@ -5,14 +5,13 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Cookies, Outcome, allowance, milliseconds, report};
+use super::{Cookies, Outcome, Transport, allowance, milliseconds, report};
 use crate::process::PATIENCE;
 use crate::tools;
 
-/// The client for Go of philippseith: WebSockets, negotiate version 1.
+/// The client for Go of philippseith: WebSockets and server-sent events.
 ///
-/// Its server-sent events fail with a hub alone, too: with version 1 it posts to the connection's id instead of its token,
-/// and it takes each piece of the stream that it reads for whole events, so that with version 0 it loses some.
+/// By events it needs version 0: with 1 it posts to the connection's id instead of its token, and a hub alone answers 404, too.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GoClient {
@@ -20,7 +19,11 @@ pub struct GoClient {
     pub url: String,
     /// The path of the hub.
     pub hub: String,
-    /// What it does with cookies. It keeps those of the negotiate answer for the WebSocket.
+    /// The only transport it may use.
+    pub transport: Transport,
+    /// The version that it asks for when it negotiates.
+    pub negotiate_version: u32,
+    /// What it does with cookies. It keeps those of the negotiate answer for the WebSocket, and none for other requests.
     pub cookies: Cookies,
     /// How many connections it makes.
     pub connects: u32,
@@ -39,6 +42,8 @@ impl Default for GoClient {
         Self {
             url: String::new(),
             hub: "/chat".into(),
+            transport: Transport::WebSockets,
+            negotiate_version: 1,
             cookies: Cookies::Kept,
             connects: 20,
             parallel: 10,

@@ -5,21 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Cookies, Outcome, allowance, milliseconds, report};
+use super::{Cookies, Outcome, Transport, allowance, milliseconds, report};
 use crate::process::PATIENCE;
 use crate::tools;
 
-/// The transports that the Java client has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub enum JavaTransport {
-    /// A WebSocket.
-    #[default]
-    WebSockets,
-    /// A request for each message, either way.
-    LongPolling,
-}
-
-/// Microsoft's client for Java: negotiate version 1.
+/// Microsoft's client for Java: WebSockets and long polling, negotiate version 1.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JavaClient {
@@ -28,7 +18,7 @@ pub struct JavaClient {
     /// The path of the hub.
     pub hub: String,
     /// The only transport it may use.
-    pub transport: JavaTransport,
+    pub transport: Transport,
     /// What it does with cookies.
     pub cookies: Cookies,
     /// How many connections it makes.
@@ -48,7 +38,7 @@ impl Default for JavaClient {
         Self {
             url: String::new(),
             hub: "/chat".into(),
-            transport: JavaTransport::WebSockets,
+            transport: Transport::WebSockets,
             cookies: Cookies::Kept,
             connects: 20,
             parallel: 10,
