@@ -12,7 +12,7 @@ use percent_encoding::percent_decode;
 use crate::clock::{Millis, Seconds};
 use crate::http::Head;
 use crate::settings::Settings;
-use crate::signalr::{Exchange, IdParam, NegotiateVersion, Step};
+use crate::signalr::{Exchange, Id, IdParam, NegotiateVersion, Step};
 use crate::token::{Address, Purpose, Refusal, Route};
 
 pub use cookies::{Answered, Jar, issue};
@@ -75,7 +75,7 @@ pub struct Decision {
 pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Seconds) -> Decision {
     let mut decision =
         Decision { pinned: None, told: Vec::new(), id: None, strip: None, jar: Jar::read(settings, head) };
-    if let Some(id) = &exchange.id {
+    if let Some(id) = exchange.id.one() {
         decision.open_id(settings, id, head, now);
     }
     match exchange.step {
@@ -92,9 +92,11 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
                 decision.ask_pending_cookie(settings, exchange, now);
             }
         }
-        Step::WebSocket | Step::BlazorDisconnect | Step::Page if exchange.id.is_none() => {
+        Step::WebSocket | Step::BlazorDisconnect | Step::Page if exchange.id == Id::Absent => {
             decision.ask_client_cookie(settings, now, None);
         }
+        // It is for no connection that there is.
+        _ if exchange.id == Id::Several => decision.told.push((Source::Nothing, Outcome::Absent)),
         Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other => {
             decision.ask_connection_cookie(settings, now);
             decision.ask_pending_cookie(settings, exchange, now);

@@ -92,6 +92,33 @@ pub fn params(target: &[u8]) -> impl Iterator<Item = Param<'_>> {
     })
 }
 
+/// The value of a query parameter as ASP.NET Core decodes it: a plus is a space.
+pub fn decode_form(raw: &[u8]) -> Vec<u8> {
+    let spaced: Vec<u8> = raw.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    percent_decode(&spaced).collect()
+}
+
+/// Whether `wanted` holds for one of the media types of the `accept` headers (RFC 9110 section 12.5.1), parameters included.
+pub fn accepts(head: &Head, wanted: impl Fn(&[u8]) -> bool) -> bool {
+    head.all("accept").any(|value| {
+        // A comma in a quoted string does not separate; a backslash in it quotes the next byte.
+        let (mut quoted, mut escaped) = (false, false);
+        value
+            .split(|byte| {
+                let separates = *byte == b',' && !quoted;
+                quoted ^= *byte == b'"' && !escaped;
+                escaped = *byte == b'\\' && quoted && !escaped;
+                separates
+            })
+            .any(|media_type| wanted(media_type.trim_ascii()))
+    })
+}
+
+/// A media type without its parameters.
+pub fn essence(media_type: &[u8]) -> &[u8] {
+    media_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +157,32 @@ mod tests {
         let cookies: Vec<_> = head.cookies().collect();
         let expected: [(&[u8], &[u8]); 4] = [(b"a", b"1"), (b"Path", b"/"), (b"b", b"2=3"), (b"c", b"\xff")];
         assert_eq!(cookies, expected);
+    }
+
+    #[test]
+    fn media_types_are_separated_as_aspnet_does() {
+        let events = |media_type: &[u8]| media_type.eq_ignore_ascii_case(b"text/event-stream");
+        for (accept, expected) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream", true),
+            ("*/*, text/event-stream", true),
+            ("*/*,text/event-stream ,x/y", true),
+            ("text/event-stream;x=1", false),
+            ("text/event-stream, text/event-stream;q=0.5", true),
+            (r#"x/y;a="b,text/event-stream,c""#, false),
+            (r#"x/y;a="b\",text/event-stream,c""#, false),
+            ("text/event-streams", false),
+            ("", false),
+        ] {
+            let head = Head::new(vec![("accept".into(), accept.as_bytes().to_vec())]);
+            assert_eq!(accepts(&head, events), expected, "{accept}");
+        }
+        let two = ["*/*", "text/event-stream"].map(|value| ("accept".to_owned(), value.as_bytes().to_vec()));
+        assert!(accepts(&Head::new(two.into()), events), "in a second header");
+    }
+
+    #[test]
+    fn forms_are_decoded_as_aspnet_does() {
+        assert_eq!(decode_form(b"a+b%2Bc%20d"), b"a b+c d");
     }
 }

@@ -22,7 +22,39 @@ pub struct Exchange {
     /// The hub's path as the client wrote it: without `/negotiate` and the like, `/` for a hub at the root.
     pub hub: Vec<u8>,
     /// The connection id it carries.
-    pub id: Option<IdParam>,
+    pub id: Id,
+}
+
+/// The `id` parameters of a request. A hub joins all that are not empty (`StringValues`), and empty ones do not exist to it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Id {
+    /// None.
+    Absent,
+    /// One.
+    One(IdParam),
+    /// Several, which no connection has as its id: nothing steers such a request, and it counts like any other.
+    Several,
+}
+
+impl Id {
+    fn of(target: &[u8]) -> Self {
+        let mut ids = http::params(target)
+            .filter(|param| param.key.eq_ignore_ascii_case(b"id") && !param.raw.is_empty())
+            .map(|param| IdParam { value: http::decode_form(param.raw), range: param.range });
+        match (ids.next(), ids.next()) {
+            (None, _) => Self::Absent,
+            (Some(id), None) => Self::One(id),
+            (Some(_), Some(_)) => Self::Several,
+        }
+    }
+
+    /// The id, if there is exactly one.
+    pub fn one(&self) -> Option<&IdParam> {
+        match self {
+            Self::One(id) => Some(id),
+            Self::Absent | Self::Several => None,
+        }
+    }
 }
 
 /// Where in the protocol a request stands.
@@ -139,7 +171,7 @@ pub enum NegotiateVersion {
 /// The `id` parameter of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct IdParam {
-    /// Percent-decoded.
+    /// Decoded, as the hub reads it.
     pub value: Vec<u8>,
     /// Where the encoded value stands in the request target.
     pub range: Range<usize>,
@@ -162,61 +194,91 @@ fn is_page(path: &[u8], settings: &Settings) -> bool {
 
 /// Whether a browser asks for a steered page: such a page may have an `id` of its own, and SignalR never asks for HTML.
 fn is_navigation(path: &[u8], head: &Head, settings: &Settings) -> bool {
-    let html = b"text/html";
     is_page(path, settings)
-        && head.get("accept").is_some_and(|accept| accept.windows(html.len()).any(|part| part == html))
+        && http::accepts(head, |media_type| http::essence(media_type).eq_ignore_ascii_case(b"text/html"))
 }
 
-/// Recognises a request, or tells that it is none of SignalR's.
-pub fn classify(head: &Head, settings: &Settings) -> Option<Exchange> {
+/// Recognises a request, or finds that it is none of SignalR's. `is_hub` knows hubs by their path.
+///
+/// What the request is does not depend on its ids, and every comparison is the hub's own: methods and media types ignore
+/// case (ASP.NET Core's `HttpMethods`, `HttpConnectionDispatcher`).
+pub fn classify(head: &Head, settings: &Settings, is_hub: impl Fn(&[u8]) -> bool) -> Option<Exchange> {
     let target = head.get(":path")?;
-    let method = head.get(":method")?;
     let path = http::path(target);
-    let id = match find_id(target) {
-        Id::Absent => None,
-        Id::One(id) => Some(id),
-        // ASP.NET Core joins repeated values with a comma and finds no such connection: nothing to steer.
-        Id::Repeated => return None,
-    };
-    let is_post = method == b"POST";
-    let websocket = head.get("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"));
-    let (step, hub) = if let (true, Some(hub)) = (is_post, strip_segment(path, b"negotiate")) {
+    let id = Id::of(target);
+    let method = Method::of(head.get(":method")?);
+    let hub = strip_segment(path, b"negotiate").filter(|_| method == Method::Post);
+    let (step, hub) = if let Some(hub) = hub {
         (Step::Negotiate(negotiate_version(target)), hub)
-    } else if websocket {
+    } else if method == Method::Get && asks_for_websocket(head) {
         (Step::WebSocket, path)
-    } else if id.is_some() && !is_navigation(path, head, settings) {
-        let accept = head.get("accept").unwrap_or_default();
-        let hub = strip_segment(path, b"refresh").filter(|_| is_post);
+    } else if id != Id::Absent && (is_hub(path) || !is_navigation(path, head, settings)) {
+        let refreshed = strip_segment(path, b"refresh").filter(|_| method == Method::Post && !is_hub(path));
         let step = match method {
-            _ if hub.is_some() => Step::Other,
-            b"GET" if accept.starts_with(b"text/event-stream") => Step::ServerSentEvents,
-            b"GET" => Step::Poll,
-            b"POST" => Step::Send,
-            b"DELETE" => Step::Delete,
-            _ => Step::Other,
+            _ if refreshed.is_some() => Step::Other,
+            Method::Get if asks_for_events(head) => Step::ServerSentEvents,
+            Method::Get => Step::Poll,
+            Method::Post => Step::Send,
+            Method::Delete => Step::Delete,
+            Method::Options | Method::Other => Step::Other,
         };
-        (step, hub.unwrap_or(path))
-    } else if let (true, Some(hub)) = (is_post && settings.client_cookie.is_some(), blazor_hub(path)) {
+        (step, refreshed.unwrap_or(path))
+    } else if let (Method::Post, true, Some(hub)) = (method, settings.client_cookie.is_some(), blazor_hub(path)) {
         (Step::BlazorDisconnect, hub)
     } else {
-        let steered = is_page(path, settings) && matches!(method, b"GET" | b"POST");
-        return steered.then(|| Exchange { step: Step::Page, hub: path.to_vec(), id: None });
+        let steered = is_page(path, settings) && matches!(method, Method::Get | Method::Post) && !is_hub(path);
+        return steered.then(|| Exchange { step: Step::Page, hub: path.to_vec(), id: Id::Absent });
     };
     let hub = or_root(hub);
     serves(settings, hub).then(|| Exchange { step, hub: hub.to_vec(), id })
 }
 
-/// Recognises what a hub refuses, so that the refusal can be told: [`Step::NotNegotiate`] and [`Step::WithoutId`]. Of a request
-/// without id only `is_hub` tells that it is for a hub.
-pub fn classify_refused(head: &Head, settings: &Settings, is_hub: impl FnOnce(&[u8]) -> bool) -> Option<Exchange> {
+/// Recognises what a hub refuses, so that the refusal can be counted: [`Step::NotNegotiate`] and [`Step::WithoutId`]. Nothing
+/// but `is_hub` shows that a request without an id is for a hub.
+pub fn classify_refused(head: &Head, settings: &Settings, is_hub: impl Fn(&[u8]) -> bool) -> Option<Exchange> {
     let target = head.get(":path")?;
     let path = http::path(target);
-    let (step, hub) = match (strip_segment(path, b"negotiate"), find_id(target)) {
+    let (step, hub) = match (strip_segment(path, b"negotiate"), Id::of(target)) {
         (Some(hub), _) if serves(settings, or_root(hub)) => (Step::NotNegotiate, hub),
-        (None, Id::Absent) if head.get(":method")? != b"OPTIONS" && is_hub(path) => (Step::WithoutId, path),
+        (None, Id::Absent) if Method::of(head.get(":method")?) != Method::Options && is_hub(path) => {
+            (Step::WithoutId, path)
+        }
         _ => return None,
     };
-    Some(Exchange { step, hub: or_root(hub).to_vec(), id: None })
+    Some(Exchange { step, hub: or_root(hub).to_vec(), id: Id::Absent })
+}
+
+/// A request's method as a hub reads it: in any case (`HttpMethods.Equals`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Get,
+    Post,
+    Delete,
+    Options,
+    Other,
+}
+
+impl Method {
+    fn of(method: &[u8]) -> Self {
+        let known = [
+            (b"GET".as_slice(), Self::Get),
+            (b"POST", Self::Post),
+            (b"DELETE", Self::Delete),
+            (b"OPTIONS", Self::Options),
+        ];
+        known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(method)).map_or(Self::Other, |(_, known)| known)
+    }
+}
+
+/// Envoy shows an extended CONNECT of HTTP/2 (RFC 8441) as this too, and removes `upgrade` from what is no upgrade.
+fn asks_for_websocket(head: &Head) -> bool {
+    head.get("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Any other `accept`, also one with parameters, is a poll to a hub: it looks for this media type as it stands
+/// (`HttpConnectionDispatcher.ExecuteAsync`).
+fn asks_for_events(head: &Head) -> bool {
+    http::accepts(head, |media_type| media_type.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// A hub at the root has no path before `/negotiate`.
@@ -229,22 +291,6 @@ fn serves(settings: &Settings, hub: &[u8]) -> bool {
     match &settings.hubs {
         Hubs::Any => true,
         Hubs::Listed(_) => settings.hubs.listed(hub).is_some(),
-    }
-}
-
-enum Id {
-    Absent,
-    One(IdParam),
-    Repeated,
-}
-
-fn find_id(target: &[u8]) -> Id {
-    let mut ids = http::params(target).filter(|param| param.key.eq_ignore_ascii_case(b"id"));
-    match (ids.next(), ids.next()) {
-        (None, _) => Id::Absent,
-        (Some(_), Some(_)) => Id::Repeated,
-        (Some(param), None) if param.raw.is_empty() => Id::Absent,
-        (Some(param), None) => Id::One(IdParam { value: percent_decode(param.raw).collect(), range: param.range }),
     }
 }
 

@@ -126,7 +126,7 @@ impl Stream {
     /// pin that the client sent.
     pub fn on_request(&mut self, head: &Head, peer: &Peer, moment: &mut Moment<'_>) -> RequestPlan {
         let settings = self.settings.clone();
-        let exchange = signalr::classify(head, &settings)
+        let exchange = signalr::classify(head, &settings, |path| self.is_hub(path))
             .or_else(|| signalr::classify_refused(head, &settings, |path| self.is_hub(path)));
         let Some(exchange) = exchange else { return RequestPlan::Forward(Vec::new()) };
         let decision = affinity::decide(&settings, &exchange, head, moment.now.seconds());

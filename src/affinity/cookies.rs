@@ -11,7 +11,7 @@ use crate::clock::Millis;
 use crate::http::{self, Head, HeaderOp};
 use crate::route::{clear_cookie, set_cookie};
 use crate::settings::{CookieAttributes, Settings};
-use crate::signalr::{Exchange, Step};
+use crate::signalr::{Exchange, Id, Step};
 use crate::token::{self, Address, NONCE_LEN, Purpose, Route};
 
 /// How many connection cookies a client may hold for one hub: as many as connections that can live without the route in
@@ -116,7 +116,7 @@ fn client_cookie(
     let upstream = answered.upstream.as_ref()?;
     let placed = match exchange.step {
         Step::Negotiate(_) => answered.negotiated,
-        Step::WebSocket => exchange.id.is_none() && answered.status == 101,
+        Step::WebSocket => exchange.id == Id::Absent && answered.status == 101,
         Step::Page => (200..400).contains(&answered.status),
         Step::ServerSentEvents
         | Step::Poll

@@ -19,9 +19,14 @@ fn head(request: &str) -> Head {
 
 /// `step hub [id]`, or `-` for a request that is none of SignalR's.
 fn describe(request: &str, settings: &Settings) -> String {
-    let Some(Exchange { step, hub, id }) = classify(&head(request), settings) else { return "-".to_owned() };
+    let is_hub = |path: &[u8]| path == b"/known" || path == b"/known/refresh";
+    let Some(Exchange { step, hub, id }) = classify(&head(request), settings, is_hub) else { return "-".to_owned() };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let id = id.map(|id| format!(" {}", text(&id.value))).unwrap_or_default();
+    let id = match id {
+        Id::Absent => String::new(),
+        Id::One(id) => format!(" {}", text(&id.value)),
+        Id::Several => " (several)".to_owned(),
+    };
     format!("{step:?} {}{id}", text(&hub))
 }
 
@@ -57,6 +62,48 @@ fn every_step_of_the_protocol_is_recognised() {
     }
 }
 
+/// What a request is does not hang on what else a client writes, where a hub does not care either. Each row but the last was
+/// tried on ASP.NET Core 10: see `tests/recognition.rs`.
+#[test]
+fn requests_are_read_as_hubs_read_them() {
+    let any = settings("");
+    for (request, expected) in [
+        ("POST /chat/negotiate?negotiateVersion=1&id&id", "Negotiate(V1) /chat"),
+        ("POST /chat/negotiate?id=a&id=b", "Negotiate(V0) /chat (several)"),
+        ("GET /chat?id=&id=a upgrade=websocket", "WebSocket /chat a"),
+        ("GET /chat?id=&id=a accept=text/event-stream", "ServerSentEvents /chat a"),
+        ("GET /chat?id=a&Id=b upgrade=websocket", "WebSocket /chat (several)"),
+        ("GET /chat?id=a&id=b", "Poll /chat (several)"),
+        ("post /chat/negotiate", "Negotiate(V0) /chat"),
+        ("get /chat?id=a upgrade=websocket", "WebSocket /chat a"),
+        ("Get /chat?id=a", "Poll /chat a"),
+        ("post /chat?id=a", "Send /chat a"),
+        ("delete /chat?id=a", "Delete /chat a"),
+        ("POST /chat?id=a upgrade=websocket", "Send /chat a"),
+        ("GET /chat?id=a accept=*/*,text/event-stream", "ServerSentEvents /chat a"),
+        ("GET /chat?id=a accept=TEXT/Event-Stream", "ServerSentEvents /chat a"),
+        ("GET /chat?id=a accept=text/event-stream;x=1", "Poll /chat a"),
+        ("GET /chat?id=a+b%2B", "Poll /chat a b+"),
+        ("POST /known/refresh?id=a", "Send /known/refresh a"),
+    ] {
+        assert_eq!(describe(request, &any), expected, "{request}");
+        let websocket = request.contains("upgrade=");
+        assert!(websocket || may_concern(head(request).get(":path").unwrap(), &any), "{request} is not looked at");
+    }
+}
+
+#[test]
+fn the_path_of_a_known_hub_is_never_a_page() {
+    let pages = settings(r#"{"affinity": {"client_cookie": {"enabled": true, "paths": ["/*"]}}}"#);
+    for (request, expected) in [
+        ("GET /known?id=a accept=text/html", "Poll /known a"),
+        ("GET /other?id=a accept=text/html", "Page /other"),
+        ("GET /known accept=text/html", "-"),
+    ] {
+        assert_eq!(describe(request, &pages), expected, "{request}");
+    }
+}
+
 #[test]
 fn lookalikes_pass() {
     let any = settings("");
@@ -66,8 +113,7 @@ fn lookalikes_pass() {
         "OPTIONS /chat/negotiate?negotiateVersion=1",
         "POST /chat/negotiations",
         "GET /chat?id=",
-        "GET /chat?id=a&id=b",
-        "GET /chat?id=a&Id=b upgrade=websocket",
+        "GET /chat?id=&id",
         "GET /chat?uid=a",
         "GET /chat",
         "POST /_blazor/disconnect",
@@ -102,6 +148,7 @@ fn the_client_cookie_brings_its_companions() {
         ("GET /", "Page /"),
         ("GET /counter?id=7 accept=text/html,*/*", "Page /counter"),
         ("GET /counter?id=7 accept=*/*", "Poll /counter 7"),
+        ("GET /counter?id=7 accept=text/htmlx", "Poll /counter 7"),
         ("HEAD /", "-"),
         ("GET /css/site.css", "-"),
     ] {

@@ -60,7 +60,7 @@ fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
         ("an empty id", listed, "POST /chat?id=", no_id, Some("missing_id")),
         ("some path", any, "GET /other", no_id, None),
         ("a path that is not listed", listed, "GET /other", no_id, None),
-        ("an id that is there twice", listed, "GET /chat?id=a&id=b", no_id, None),
+        ("an id that is there twice", listed, "GET /chat?id=a&id=b", no_id, Some("missing_id")),
         ("not a hub's method", listed, "OPTIONS /chat", no_id, None),
         ("a page at the same path", listed, "GET /chat", (":status 404", "No such page"), None),
         ("a page that is there", listed, "GET /chat", (":status 200", "Connection ID required"), None),
