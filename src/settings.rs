@@ -11,6 +11,7 @@ mod raw;
 
 use std::time::Duration;
 
+use crate::metrics::HubLabel;
 use crate::store::Secret;
 use crate::token::KeyRing;
 
@@ -236,6 +237,9 @@ fn hubs(raw: Vec<raw::Hub>) -> Result<Hubs, SettingsError> {
         if name.is_empty() {
             return Err(SettingsError::at(format!("hubs[{index}].name"), Problem::Empty));
         }
+        if name == HubLabel::OTHER {
+            return Err(SettingsError::at(format!("hubs[{index}].name"), Problem::ReservedHubName));
+        }
         hubs.push(Hub { path, name });
     }
     Ok(Hubs::Listed(hubs))
@@ -245,11 +249,30 @@ fn check_pin(raw: raw::Pin) -> Result<Pin, SettingsError> {
     let header = raw.header.to_ascii_lowercase();
     // A header that Envoy or the hub needs would be overwritten, and one that carries credentials would leak.
     let own = header.strip_prefix("x-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_name_byte));
-    if !own {
+    if !own || FOREIGN_HEADERS.iter().any(|foreign| header.starts_with(foreign)) {
         return Err(SettingsError::at("affinity.pin.header", Problem::NotAPinHeader(raw.header)));
     }
     Ok(Pin { header, encoding: raw.encoding })
 }
+
+/// How the names of headers begin that Envoy, Istio, proxies before them, tracing or SignalR's clients write and read. As a
+/// pin, such a header would be overwritten, and removed from answers.
+const FOREIGN_HEADERS: [&str; 14] = [
+    "x-b3-",
+    "x-client-",
+    "x-cloud-trace-",
+    "x-csrf-",
+    "x-datadog-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-http-",
+    "x-istio-",
+    "x-original-",
+    "x-ot-",
+    "x-real-",
+    "x-request",
+    "x-signalr-user-agent",
+];
 
 /// The lives that a route may have, in words and as bounds.
 struct Lives {

@@ -10,6 +10,8 @@ use crate::token::Address;
 pub struct HubLabel(String);
 
 impl HubLabel {
+    /// The label of every hub that has no label of its own.
+    pub const OTHER: &'static str = "other";
     /// Longest label; the rest of a longer path is left out.
     const MOST: usize = 64;
 
@@ -52,9 +54,9 @@ impl HubLabel {
         Self::clean(address.as_bytes())
     }
 
-    /// Whatever is not told apart.
+    /// Every hub that has no label of its own.
     pub(crate) fn other() -> Self {
-        Self("other".to_owned())
+        Self(Self::OTHER.to_owned())
     }
 
     fn clean(text: &[u8]) -> Self {

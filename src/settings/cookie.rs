@@ -105,7 +105,7 @@ impl Attributes {
             ("name", "the prefix", name.starts_with("__Host-") || name.starts_with("__Secure-")),
         ];
         for (member, what, present) in reasons {
-            if present && secure == Secure::Never {
+            if present && secure != Secure::Always {
                 return refuse(member, Problem::NeedsSecure(what));
             }
         }

@@ -48,6 +48,15 @@ pub enum Problem {
     PartialWildcard(String),
     /// Not a name for a header of our own.
     NotAPinHeader(String),
+    /// A header that says nothing of the client, or that Envoy shows under another name.
+    NotAClientHeader(String),
+    /// The name of what has no name of its own.
+    ReservedHubName,
+    /// More than can be kept.
+    TooMany {
+        /// The most that can be.
+        most: u32,
+    },
     /// Not a cookie name (RFC 6265 section 4.1.1).
     NotACookieName(String),
     /// Not a cookie domain.
@@ -123,8 +132,19 @@ impl fmt::Display for Problem {
                 write!(f, "`{path}` has a `*` inside a segment; a `*` stands for one whole segment")
             }
             Self::NotAPinHeader(name) => {
-                write!(f, "`{name}` cannot be the pin header; a name that starts with `x-` is needed")
+                write!(
+                    f,
+                    "`{name}` cannot be the pin header; a name is needed that starts with `x-` and that neither Envoy nor a proxy uses"
+                )
             }
+            Self::NotAClientHeader(name) => {
+                write!(
+                    f,
+                    "`{name}` does not tell clients apart; name a header that a proxy or an authentication filter sets"
+                )
+            }
+            Self::ReservedHubName => f.write_str("`other` is the label of all unknown hubs; choose another name"),
+            Self::TooMany { most } => write!(f, "at most {most} can be counted; leave it out for no limit"),
             Self::NotACookieName(name) => {
                 write!(f, "`{name}` is not a cookie name; 1 to 64 letters, digits and !#$%&'*+-.^_`|~ are allowed")
             }
@@ -133,7 +153,7 @@ impl fmt::Display for Problem {
             }
             Self::SameNameAs(other) => write!(f, "is also the name of {other}; the two must differ"),
             Self::NeedsSecure(what) => {
-                write!(f, "{what} needs the attribute Secure, or browsers drop the cookie; set secure to auto or true")
+                write!(f, "{what} needs the attribute Secure, or browsers drop the cookie; set secure to true")
             }
             Self::NotAHostCookie => f.write_str("a `__Host-` cookie has the path / and no domain; choose another name"),
             Self::Zero => f.write_str("must be at least 1; leave it out for no limit"),

@@ -114,6 +114,26 @@ impl Limits {
     }
 }
 
+/// A client's connections share one slot of the ledger: half of its 8,192 entries, so that as many are left for the clients
+/// that share the slot.
+const MOST_PER_CLIENT: u32 = 4_096;
+
+/// Headers that say nothing of the client, and `host`, which Envoy shows as `:authority`.
+const SAME_FOR_ALL: [&str; 12] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
 pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
     let raw::Limits { mode, client, connections, negotiate_rate, connect_rate, reject, long_polling_idle, on_error } =
         raw;
@@ -121,6 +141,9 @@ pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
     let counts = [("per_client", per_client), ("per_hub", per_hub), ("total", total)];
     if let Some((name, _)) = counts.iter().find(|(_, limit)| *limit == Some(0)) {
         return Err(SettingsError::at(format!("limits.connections.{name}"), Problem::Zero));
+    }
+    if per_client.is_some_and(|limit| limit > MOST_PER_CLIENT) {
+        return Err(SettingsError::at("limits.connections.per_client", Problem::TooMany { most: MOST_PER_CLIENT }));
     }
     if counts.iter().all(|(_, limit)| limit.is_none()) && negotiate_rate.is_none() && connect_rate.is_none() {
         return Err(SettingsError::at("limits", Problem::LimitsNothing));
@@ -144,7 +167,11 @@ fn check_client(raw: raw::LimitClient) -> Result<ClientSettings, SettingsError> 
     let key = match raw.key {
         raw::ClientKey::SourceAddress => ClientKeySource::SourceAddress,
         raw::ClientKey::Header(name) => {
-            ClientKeySource::Header(check_name(field("header"), name)?.to_ascii_lowercase())
+            let name = check_name(field("header"), name)?.to_ascii_lowercase();
+            if SAME_FOR_ALL.contains(&name.as_str()) {
+                return Err(SettingsError::at(field("header"), Problem::NotAClientHeader(name)));
+            }
+            ClientKeySource::Header(name)
         }
         raw::ClientKey::Cookie(name) => ClientKeySource::Cookie(check_name(field("cookie"), name)?),
         raw::ClientKey::JwtClaim(name) if name.is_empty() => {

@@ -10,7 +10,7 @@ use std::thread;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, Watched, put_routes_first};
+use testbed::envoy::{Envoy, Watched, load_module, module_that_traps, put_routes_first};
 use testbed::http::Kept;
 use testbed::hub::shared_hubs;
 use testbed::process::{Process, free_port, run_dir, wait_for};
@@ -138,11 +138,12 @@ fn make_trouble(envoy: &Envoy) {
 }
 
 /// Brings about what must not happen, more sessions of one client than its slot of the ledger takes, and on the way to it what
-/// may: worker threads that meet in that slot. Goes on to the next client until both have happened.
+/// may: worker threads that meet in that slot. Goes on to the next client until both have happened. A slot of the build for tests
+/// is small.
 fn overfill_the_ledger(envoy: &Envoy, filter: &Watched) {
     let limits = json!({
         "client": { "key": { "header": "x-user" } },
-        "connections": { "per_client": 100_000 },
+        "connections": { "per_client": 4_096 },
         // None leaves while a slow machine fills the slot.
         "long_polling_idle": "1h",
     });
@@ -161,7 +162,7 @@ fn overfill_the_ledger(envoy: &Envoy, filter: &Watched) {
     let mut users = 1..;
     wait_for("a full slot and a conflict", || {
         let user = users.next().unwrap();
-        thread::scope(|scope| (0..4).for_each(|thread| drop(scope.spawn(move || fill(user, thread, 1_100)))));
+        thread::scope(|scope| (0..4).for_each(|thread| drop(scope.spawn(move || fill(user, thread, 100)))));
         happened("signalr_gateway_internal_errors_total", &[("signalr_kind", "ledger")])
             && happened("signalr_gateway_shared_data_conflicts_total", &[])
     })
@@ -200,6 +201,7 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     let envoy = start(hubs, 4, settings, move |bootstrap| {
         let full = json!({ "match": { "path": "/full" }, "direct_response": { "status": 200 } });
         put_routes_first(bootstrap, vec![full]);
+        load_module(bootstrap, &module_that_traps().unwrap());
         taken.take_filter(bootstrap);
     });
     let prometheus = Prometheus::start(&programs, &envoy);
