@@ -7,10 +7,8 @@ mod cookies;
 
 use std::ops::Range;
 
-use percent_encoding::percent_decode;
-
 use crate::clock::{Millis, Seconds};
-use crate::http::Head;
+use crate::http::{self, Head};
 use crate::settings::Settings;
 use crate::signalr::{Exchange, Id, IdParam, NegotiateVersion, Step};
 use crate::token::{Address, Purpose, Refusal, Route};
@@ -125,8 +123,8 @@ impl Decision {
         let target = head.get(":path").unwrap_or_default();
         self.id = Some(id.value.clone());
         let Some(suffix) = suffix(target, id) else { return };
-        let sealed: Vec<u8> = percent_decode(suffix.sealed).collect();
-        let own: Vec<u8> = percent_decode(suffix.id).collect();
+        let sealed = http::decode_form(suffix.sealed);
+        let own = http::decode_form(suffix.id);
         let opened = settings.ring.open(Purpose::ConnectionToken, &own, &sealed, now);
         if matches!(opened, Ok(_) | Err(Refusal::Expired)) {
             self.id = Some(own);

@@ -177,17 +177,24 @@ impl Limiter {
         }
     }
 
-    /// Where the ledger has the long-polling session `id` of the client that sent a request.
-    pub fn session(&self, limits: &Limits, head: &Head, peer: &Peer, id: &[u8]) -> Session {
-        let connection = self.connection(id);
-        let slot = Sharding::of(limits).slot(self.client(limits, head, peer), connection);
-        Session { slot, connection }
+    /// The long-polling session `id` of a hub, as the client that sent a request may end it.
+    pub fn session(&self, limits: &Limits, head: &Head, peer: &Peer, id: &[u8], hub: &HubLabel) -> Session {
+        let (connection, client) = (self.connection(id), self.client(limits, head, peer));
+        let sharding = Sharding::of(limits);
+        let slot = sharding.slot(client, connection);
+        let client = (sharding == Sharding::ByClient).then_some(client);
+        Session { slot, connection, hub: hub.clone(), client }
     }
 
-    /// The hub ended this long-polling session, whoever holds it.
+    /// The hub has ended this long-polling session.
     pub fn delete(&mut self, session: &Session, now: Seconds, store: &dyn Store) {
-        let of_session =
-            |entry: &Entry| entry.connection == session.connection && entry.transport == Transport::LongPolling;
+        let hub = session.hub.hash();
+        let of_session = |entry: &Entry| {
+            entry.connection == session.connection
+                && entry.transport == Transport::LongPolling
+                && entry.hub == hub
+                && session.client.is_none_or(|client| entry.client == client)
+        };
         // What fails is swept when nobody polls it any more.
         let _ = self.revive(now, store).and_then(|()| {
             self.edit(session.slot, |entries, _| entries.retain(|entry| !of_session(entry)), now, store)

@@ -133,7 +133,7 @@ impl Stream {
         let hub = self.label(&exchange.hub, moment.store);
         let key = websocket_key(&exchange, head, moment);
         let limits = settings.limits_for(peer.is_exempt(&settings.limits.client));
-        let session = self.session(&exchange, &decision, limits, head, peer);
+        let session = self.session(&exchange, &hub, &decision, limits, head, peer);
         let (https, supplied_key) = (route::is_https(head), key.is_some());
         let request = Box::new(Request { exchange, hub, decision, session, https, supplied_key });
         self.tell(&request);

@@ -4,12 +4,13 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use envoy_signalr::affinity;
 use envoy_signalr::clock::Millis;
 use envoy_signalr::http::{self, Head};
 use envoy_signalr::settings::{Settings, Surroundings};
+use envoy_signalr::signalr::{self, Id};
 use envoy_signalr::store::Secret;
 use envoy_signalr::token::{Address, NONCE_LEN, Purpose, Route};
-use envoy_signalr::{affinity, signalr};
 use libfuzzer_sys::fuzz_target;
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
@@ -35,16 +36,16 @@ fuzz_target!(|target: &[u8]| {
     }
     assert!(after <= target.len());
 
-    let Some(exchange) = signalr::classify(&head(target), &SETTINGS) else { return };
+    let Some(exchange) = signalr::classify(&head(target), &SETTINGS, |_| false) else { return };
     assert!(signalr::may_concern(target, &SETTINGS));
-    let Some(id) = exchange.id else { return };
+    let Id::One(id) = exchange.id else { return };
     let address = Address::new(b"10.0.0.1:8080").expect("an address");
     let route = Route::new(address.clone(), now(), Duration::from_secs(60));
     let sealed = SETTINGS.ring.seal(Purpose::ConnectionToken, &id.value, &route, [9; NONCE_LEN]).expect("a key");
     let carried = [&target[..id.range.end], b".", sealed.as_bytes(), &target[id.range.end..]].concat();
 
     let head = head(&carried);
-    let exchange = signalr::classify(&head, &SETTINGS).expect("still the same request");
+    let exchange = signalr::classify(&head, &SETTINGS, |_| false).expect("still the same request");
     let decision = affinity::decide(&SETTINGS, &exchange, &head, now().seconds());
     assert_eq!(decision.pinned.map(|pinned| pinned.address), Some(address));
     assert_eq!(decision.id, Some(id.value));

@@ -75,11 +75,15 @@ pub struct Opening<'a> {
     pub hub: &'a HubLabel,
 }
 
-/// Where the ledger has a long-polling session.
+/// A long-polling session that a request is to end: where the ledger has it, and whose it must be.
 #[derive(Debug)]
 pub struct Session {
     pub(super) slot: Slot,
     pub(super) connection: ConnectionKey,
+    /// The hub that the request is for; another route may answer for another path as if it had ended the session.
+    pub(super) hub: HubLabel,
+    /// The client that sent it, where a client's sessions are its own.
+    pub(super) client: Option<ClientKey>,
 }
 
 /// How a hold ends.

@@ -58,7 +58,11 @@ impl Envoy {
     }
 
     fn delete(&mut self, worker: usize, client: &str, id: &str) {
-        let session = self.workers[worker].session(&self.limits, &Head::default(), &peer(client), id.as_bytes());
+        self.delete_at(worker, client, id, &hub());
+    }
+
+    fn delete_at(&mut self, worker: usize, client: &str, id: &str, hub: &HubLabel) {
+        let session = self.workers[worker].session(&self.limits, &Head::default(), &peer(client), id.as_bytes(), hub);
         self.workers[worker].delete(&session, at(self.now).seconds(), &self.store);
     }
 
@@ -166,6 +170,18 @@ fn the_same_id_coming_back_replaces_and_never_adds() {
     envoy.end(0, half_open, End::Over);
     assert_eq!(envoy.counted(), 1, "the old socket does not end the new one");
     envoy.end(1, back, End::Over);
+    assert_eq!(envoy.counted(), 0);
+}
+
+#[test]
+fn a_session_is_ended_at_its_own_hub_by_its_own_client_only() {
+    let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 2}}"#);
+    let poll = envoy.poll(0, ANN, "session").unwrap();
+    envoy.end(0, poll, End::BetweenPolls);
+    envoy.delete_at(1, ANN, "session", &HubLabel::learned(b"/other"));
+    envoy.delete(1, BOB, "session");
+    assert_eq!(envoy.counted(), 1);
+    envoy.delete(1, ANN, "session");
     assert_eq!(envoy.counted(), 0);
 }
 

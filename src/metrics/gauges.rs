@@ -44,7 +44,7 @@ impl Gauges {
             let loaded = store.load(KEY);
             let version = loaded.as_ref().map_or(Version::ABSENT, |(_, version)| *version);
             let before = loaded.and_then(|(bytes, _)| String::from_utf8(bytes).ok()).unwrap_or_default();
-            let (mode, told) = before.split_once('\n').unwrap_or_default();
+            let (mode, told) = before.split_once('\n').unwrap_or((&before, ""));
             let told: BTreeSet<&str> = told.lines().collect();
             let by_pod = self.wanted.unwrap_or(mode == BY_POD);
             gauges = name(present, by_pod, &told);
@@ -142,6 +142,16 @@ mod tests {
         ] {
             assert_eq!(told(instances[instance].tell(&present(connections, upstreams), &store)), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn pods_are_named_also_when_the_first_websocket_comes_late() {
+        let (store, mut instance) = (MemoryStore::default(), Gauges::new(true));
+        for _ in 0..3 {
+            assert_eq!(instance.tell(&Present::default(), &store), BTreeMap::new());
+        }
+        let gauges = told(instance.tell(&present(&[], pods([1])), &store));
+        assert_eq!(gauges, [format!("signalr_upstream=.=10.0.0.1:1;.;{WEBSOCKETS} 1")]);
     }
 
     #[test]

@@ -25,13 +25,14 @@ impl Stream {
     pub(super) fn session(
         &self,
         exchange: &Exchange,
+        hub: &HubLabel,
         decision: &Decision,
         limits: &Limits,
         head: &Head,
         peer: &Peer,
     ) -> Option<Session> {
         let id = decision.id.as_deref().filter(|_| exchange.step == Step::Delete)?;
-        self.worker.borrow().limiter.as_ref().map(|limiter| limiter.session(limits, head, peer, id))
+        self.worker.borrow().limiter.as_ref().map(|limiter| limiter.session(limits, head, peer, id, hub))
     }
 
     /// Asks the limits. `Some` is the answer to a request that is over one.
@@ -93,11 +94,17 @@ impl Stream {
     pub(super) fn follow_connection(&mut self, request: &Request, answered: &Answered, store: &dyn Store) {
         let Answered { status, now, .. } = *answered;
         if let Some(held) = &mut self.held {
-            if status != 200 {
-                held.end = End::Over;
-            }
-            if matches!(status, 101 | 200) && held.lease.is_new() {
+            let began = match held.lease.transport() {
+                Transport::WebSockets => status == 101,
+                Transport::ServerSentEvents | Transport::LongPolling => status == 200,
+            };
+            if began && held.lease.is_new() {
                 self.counts.extend(opened(held.lease.transport(), held.lease.hub(), &request.decision, now));
+            }
+            if !began {
+                // The answer's body may take its time, such as a page's instead of a WebSocket.
+                held.end = End::Over;
+                self.release(now.seconds(), store);
             }
         }
         let mut worker = self.worker.borrow_mut();
