@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use crate::clock::{Millis, Seconds};
 use crate::http::Head;
 use crate::metrics::HubLabel;
-use crate::settings::{Limits, Mode, OnError};
+use crate::settings::{Limits, Mode, OnError, Rate};
 use crate::signalr::Transport;
 use crate::store::{Secret, Store};
 
@@ -36,6 +36,7 @@ pub use upstreams::{Upstream, Upstreams};
 use attempt::{Attempt, changes};
 use counts::{Change, Counts};
 use lease::{ConnectionKey, Sharding};
+use rate::{Ask, Bucket};
 use slots::{Entry, Slot};
 
 /// One VM's plugin instance. Never 0, which stands for long-polling sessions between two polls.
@@ -96,9 +97,15 @@ impl Limiter {
         store: &dyn Store,
     ) -> Result<Verdict, LedgerFailure> {
         if let Some(rate) = &limits.negotiate_rate
-            && !rate::take(rate::Kind::Negotiate, *rate, client, now, store)?
+            && !rate::ask(Ask::Take, Bucket::Negotiate, *rate, client, now, store)?
         {
             return Ok(Verdict::Over(Limit::NegotiateRate));
+        }
+        // A connect that is refused makes clients fall back to a worse transport, and stay there; a negotiate does not.
+        if let Some(rate) = &limits.connect_rate
+            && !rate::ask(Ask::Look, Bucket::Connect, *rate, client, now, store)?
+        {
+            return Ok(Verdict::Over(Limit::ConnectRate));
         }
         if limits.per_client.is_none() && limits.per_hub.is_none() && limits.total.is_none() {
             return Ok(Verdict::Within);
@@ -129,6 +136,7 @@ impl Limiter {
     ) -> Result<(Verdict, Option<Lease>), LedgerFailure> {
         self.revive(now.seconds(), store)?;
         let mut lease = self.lease(limits, opening);
+        let is_old = opening.issued.is_some_and(|issued| lease::is_older_than_unused(issued, now.seconds()));
         // Asked once, however often the rest is tried.
         let (mut rate_left, mut over_rate) = (limits.connect_rate, None);
         for _ in 0..TRIES {
@@ -139,9 +147,10 @@ impl Limiter {
                 lease.connection = self.connection_without_id(lease.hold);
                 continue;
             }
-            lease.is_new = holds == 0;
-            if let Some(rate) = rate_left.take_if(|_| lease.is_new)
-                && !rate::take(rate::Kind::Connect, rate, lease.client, now, store)?
+            let is_there = holds > 0 || attempt.remembers(lease.connection);
+            lease.is_new = !is_there && !is_old;
+            if let Some(rate) = rate_left.take_if(|_| !is_there)
+                && !self.pays(rate, &mut lease, now, store)?
             {
                 over_rate = Some(Limit::ConnectRate);
             }
@@ -154,7 +163,7 @@ impl Limiter {
             if attempt.entries.len() > slots::MOST_ENTRIES {
                 return Err(LedgerFailure);
             }
-            let ceiling = (enforced && lease.is_new).then_some((limits, &lease.hub));
+            let ceiling = (enforced && holds == 0).then_some((limits, &lease.hub));
             if let Err(full) = counts::apply(&changes, self.instance, ceiling, now.seconds(), store)? {
                 return Ok((Verdict::Over(full.into()), None));
             }
@@ -166,6 +175,22 @@ impl Limiter {
             self.settle(changes.iter().map(Change::reversed).collect(), now.seconds(), store);
         }
         Err(LedgerFailure)
+    }
+
+    /// Whether the connect rate lets a connection in that is not there. An id whose age shows that it was connected before takes
+    /// no token: a resume that is refused would be the connection's end.
+    fn pays(&self, rate: Rate, lease: &mut Lease, now: Millis, store: &dyn Store) -> Result<bool, LedgerFailure> {
+        let ask = if lease.is_new { Ask::Take } else { Ask::LookAtDebt };
+        lease.on_trust = (!lease.is_new).then_some(rate);
+        rate::ask(ask, Bucket::Connect, rate, lease.client, now, store)
+    }
+
+    /// The hub did not take the connection. Call before its end.
+    pub fn refused(&self, lease: &Lease, now: Millis, store: &dyn Store) {
+        if let Some(rate) = lease.on_trust {
+            // It cannot be refused any more, and without the charge one old id would be a way round the rate.
+            let _ = rate::ask(Ask::Charge, Bucket::Connect, rate, lease.client, now, store);
+        }
     }
 
     /// Ends a hold. An end that meets too many conflicts is made up for at the next tick.
@@ -208,8 +233,9 @@ impl Limiter {
             Some(id) => self.connection(id),
             None => self.connection_without_id(hold),
         };
-        let Opening { client, transport, hub, .. } = *opening;
-        Lease { hold, client, connection, transport, hub: hub.clone(), sharding: Sharding::of(limits), is_new: true }
+        let Opening { client, transport, hub, issued, .. } = *opening;
+        let (hub, sharding) = (hub.clone(), Sharding::of(limits));
+        Lease { hold, client, connection, transport, hub, sharding, is_new: true, issued, on_trust: None }
     }
 
     fn connection(&self, id: &[u8]) -> ConnectionKey {
@@ -229,10 +255,16 @@ impl Limiter {
             let Some(place) = entries.iter().position(|entry| entry.is_of(lease, instance)) else { return };
             let taken_over =
                 entries.iter().skip(place.saturating_add(1)).any(|later| later.connection == lease.connection);
+            let stays = match end {
+                End::BetweenPolls => !taken_over,
+                End::Resumable => !taken_over && lease.is_young(now),
+                End::Over => false,
+            };
             match entries.get_mut(place) {
-                Some(entry) if end == End::BetweenPolls && !taken_over => {
+                Some(entry) if stays => {
                     entry.owner = 0;
                     entry.seen = now;
+                    slots::bound_memories(entries);
                 }
                 _ => drop(entries.remove(place)),
             }

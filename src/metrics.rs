@@ -65,6 +65,8 @@ pub enum Count {
         /// How it connects.
         transport: Transport,
     },
+    /// `signalr_gateway_connections_resumed_total`: a WebSocket came back with the id of a connection (stateful reconnect).
+    Resumed(HubLabel),
     /// `signalr_gateway_negotiate_to_connect_milliseconds`.
     NegotiateToConnect {
         /// The hub.
@@ -153,6 +155,7 @@ impl Count {
             | Self::Negotiation { .. }
             | Self::Rejected { .. }
             | Self::Opened { .. }
+            | Self::Resumed(_)
             | Self::WebSocketOpened(_)
             | Self::WebSocketClosed { .. }
             | Self::WebSocketHandshakeFailed { .. }
@@ -189,6 +192,7 @@ impl Count {
             Self::Opened { hub, transport } => {
                 stat("signalr_gateway_connections_total", &[("hub", hub.as_str()), ("transport", transport.label())])
             }
+            Self::Resumed(hub) => stat("signalr_gateway_connections_resumed_total", &[("hub", hub.as_str())]),
             Self::NegotiateToConnect { hub, .. } => {
                 stat("signalr_gateway_negotiate_to_connect_milliseconds", &[("hub", hub.as_str())])
             }

@@ -32,7 +32,12 @@ impl Attempt {
 
     /// How many sockets and polls this connection already has.
     pub(super) fn holds(&self, connection: ConnectionKey) -> usize {
-        self.entries.iter().filter(|entry| entry.connection == connection).count()
+        self.entries.iter().filter(|entry| entry.connection == connection && !entry.is_memory()).count()
+    }
+
+    /// Whether the id was connected a moment ago.
+    pub(super) fn remembers(&self, connection: ConnectionKey) -> bool {
+        self.entries.iter().any(|entry| entry.connection == connection && entry.is_memory())
     }
 
     /// The first limit that the connection is over. The common ones only in shadow mode: else
@@ -41,7 +46,9 @@ impl Attempt {
         let has_place = self.connections_of(lease.client).contains(&lease.connection);
         let per_client = limits.per_client.filter(|limit| !has_place && self.has_all(lease.client, *limit));
         let full = || match limits.mode {
-            Mode::Shadow if lease.is_new => self.counts.full(limits, &lease.hub, self.now).map(Limit::from),
+            Mode::Shadow if self.holds(lease.connection) == 0 => {
+                self.counts.full(limits, &lease.hub, self.now).map(Limit::from)
+            }
             Mode::Shadow | Mode::Enforce => None,
         };
         per_client.map(|_| Limit::PerClient).or(over_rate).or_else(full)
@@ -54,7 +61,8 @@ impl Attempt {
 
     /// The client's connections, each once however many holds it has.
     fn connections_of(&self, client: ClientKey) -> BTreeSet<ConnectionKey> {
-        self.entries.iter().filter(|entry| entry.client == client).map(|entry| entry.connection).collect()
+        let own = self.entries.iter().filter(|entry| entry.client == client && !entry.is_memory());
+        own.map(|entry| entry.connection).collect()
     }
 
     /// Adds the connection, and tells what changes.

@@ -1,9 +1,10 @@
 //! A connection that wants in, and what it holds once it is in.
 
-use super::slots::Slot;
+use super::slots::{Slot, UNUSED};
 use super::{ClientKey, Limit};
+use crate::clock::{AHEAD, Millis, Seconds};
 use crate::metrics::HubLabel;
-use crate::settings::Limits;
+use crate::settings::{Limits, Rate};
 use crate::signalr::Transport;
 
 /// A connection id as the ledger knows it: 64 bits of a keyed hash.
@@ -21,12 +22,21 @@ pub struct Lease {
     pub(super) hub: HubLabel,
     pub(super) sharding: Sharding,
     pub(super) is_new: bool,
+    /// When its id was issued, if that is known.
+    pub(super) issued: Option<Millis>,
+    /// Charged if the hub does not know the id, which passed without a token because of its age.
+    pub(super) on_trust: Option<Rate>,
 }
 
 impl Lease {
     /// Whether the connection was not there before: no next poll, and no reconnect.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether its id must be remembered beyond its end, because its age does not yet show that it was connected.
+    pub(super) fn is_young(&self, now: Seconds) -> bool {
+        self.issued.is_none_or(|issued| !is_older_than_unused(issued, now))
     }
 
     /// How it connects.
@@ -73,6 +83,13 @@ pub struct Opening<'a> {
     pub transport: Transport,
     /// Where.
     pub hub: &'a HubLabel,
+    /// When the id was issued, if that is known.
+    pub issued: Option<Millis>,
+}
+
+/// Whether a hub that still knows an id of this age has had a connection with it.
+pub(super) fn is_older_than_unused(issued: Millis, now: Seconds) -> bool {
+    now.since(issued.seconds()) > UNUSED.saturating_add(AHEAD)
 }
 
 /// A long-polling session that a request is to end: where the ledger has it, and whose it must be.
@@ -91,6 +108,8 @@ pub struct Session {
 pub enum End {
     /// The connection is over.
     Over,
+    /// The connection is over, and may be resumed with the same id.
+    Resumable,
     /// A poll is over, and the next one may come.
     BetweenPolls,
 }

@@ -14,12 +14,12 @@ const MOST_BUCKETS: usize = 256;
 
 /// Which of a client's buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Bucket {
     Negotiate,
     Connect,
 }
 
-impl Kind {
+impl Bucket {
     fn code(self) -> u8 {
         match self {
             Self::Negotiate => b'n',
@@ -28,34 +28,48 @@ impl Kind {
     }
 }
 
-/// A bucket that is not full.
-struct Bucket {
+/// How full a bucket is that is not full.
+struct Level {
     client: [u8; 8],
-    kind: u8,
+    bucket: u8,
     /// When it will be full, in microseconds since the Unix epoch.
     full_at: u64,
 }
 
-impl Bucket {
+impl Level {
     const LEN: usize = 8 + 1 + 8;
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (client, bytes) = bytes.split_first_chunk()?;
-        let (kind, bytes) = bytes.split_first()?;
-        Some(Self { client: *client, kind: *kind, full_at: u64::from_be_bytes(bytes.try_into().ok()?) })
+        let (bucket, bytes) = bytes.split_first()?;
+        Some(Self { client: *client, bucket: *bucket, full_at: u64::from_be_bytes(bytes.try_into().ok()?) })
     }
 
     fn bytes(&self) -> impl Iterator<Item = u8> {
-        self.client.into_iter().chain([self.kind]).chain(self.full_at.to_be_bytes())
+        self.client.into_iter().chain([self.bucket]).chain(self.full_at.to_be_bytes())
     }
 }
 
-/// Takes one token. False when there is none.
+/// What a bucket is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Whether there is a token. None is taken.
+    Look,
+    /// A token, if there is one.
+    Take,
+    /// A token even if there is none: the bucket goes into debt, by as much as it holds at most.
+    Charge,
+    /// Whether the debt has room. None is taken.
+    LookAtDebt,
+}
+
+/// Asks a client's bucket. False when it has no token, or its debt no room.
 ///
 /// # Errors
 /// Too many conflicts.
-pub(super) fn take(
-    kind: Kind,
+pub(super) fn ask(
+    ask: Ask,
+    kind: Bucket,
     rate: Rate,
     client: ClientKey,
     now: Millis,
@@ -66,28 +80,34 @@ pub(super) fn take(
     let now = now.micros();
     let ahead = u64::try_from(AHEAD.as_micros()).unwrap_or(u64::MAX);
     let capacity = rate.interval.saturating_mul(u64::from(rate.burst));
+    let in_debt = capacity.saturating_mul(2);
+    let most = match ask {
+        Ask::Look | Ask::Take => capacity,
+        Ask::Charge | Ask::LookAtDebt => in_debt,
+    };
     for _ in 0..TRIES {
         let loaded = store.load(&key);
         let version = loaded.as_ref().map_or(Version::ABSENT, |(_, version)| *version);
         let bytes = loaded.map(|(bytes, _)| bytes).unwrap_or_default();
-        let mut buckets: Vec<_> = bytes.chunks_exact(Bucket::LEN).filter_map(Bucket::from_bytes).collect();
-        buckets.retain(|bucket| bucket.full_at > now);
-        let is_own = |bucket: &Bucket| bucket.client == client.0 && bucket.kind == kind.code();
-        let own = buckets.extract_if(.., |bucket| is_own(bucket)).next();
-        // What is beyond any burst was spent before the clock was set back, or under another configuration.
-        let fullest = now.saturating_add(capacity).saturating_add(ahead);
+        let mut levels: Vec<_> = bytes.chunks_exact(Level::LEN).filter_map(Level::from_bytes).collect();
+        levels.retain(|level| level.full_at > now);
+        let is_own = |level: &Level| level.client == client.0 && level.bucket == kind.code();
+        let own = levels.extract_if(.., |level| is_own(level)).next();
+        // What is beyond any debt was spent before the clock was set back, or under another configuration.
+        let fullest = now.saturating_add(in_debt).saturating_add(ahead);
         let spent_until = own.filter(|own| own.full_at <= fullest).map_or(now, |own| own.full_at);
         let full_at = spent_until.saturating_add(rate.interval);
-        if full_at.saturating_sub(now) > capacity {
-            return Ok(false);
+        let has_room = full_at.saturating_sub(now) <= most;
+        if !has_room || matches!(ask, Ask::Look | Ask::LookAtDebt) {
+            return Ok(has_room);
         }
-        if buckets.len() >= MOST_BUCKETS {
+        if levels.len() >= MOST_BUCKETS {
             // The one that is nearest to full loses least.
-            buckets.sort_by_key(|bucket| std::cmp::Reverse(bucket.full_at));
-            buckets.truncate(MOST_BUCKETS.saturating_sub(1));
+            levels.sort_by_key(|level| std::cmp::Reverse(level.full_at));
+            levels.truncate(MOST_BUCKETS.saturating_sub(1));
         }
-        buckets.push(Bucket { client: client.0, kind: kind.code(), full_at });
-        let bytes: Vec<u8> = buckets.iter().flat_map(Bucket::bytes).collect();
+        levels.push(Level { client: client.0, bucket: kind.code(), full_at });
+        let bytes: Vec<u8> = levels.iter().flat_map(Level::bytes).collect();
         if store.swap(&key, &bytes, version).is_ok() {
             return Ok(true);
         }
@@ -111,7 +131,7 @@ mod tests {
     fn a_burst_passes_then_one_per_interval() {
         let store = MemoryStore::default();
         let rate = Rate { interval: 100_000, burst: 3 };
-        let take = |client: u8, kind, now| take(kind, rate, ClientKey([client; 8]), at(now), &store).unwrap();
+        let take = |client: u8, kind, now| ask(Ask::Take, kind, rate, ClientKey([client; 8]), at(now), &store).unwrap();
         for (now, expected) in [
             (1_000, true),
             (1_000, true),
@@ -124,13 +144,13 @@ mod tests {
             (9_000, true),
             (9_000, true),
             (8_990, false),
-            // The clock was set back.
+            // The clock was set back by more than a debt.
             (1_000, true),
         ] {
-            assert_eq!(take(1, Kind::Connect, now), expected, "at {now} ms");
+            assert_eq!(take(1, Bucket::Connect, now), expected, "at {now} ms");
         }
-        assert!(take(2, Kind::Connect, 1_000), "another client has its own bucket");
-        assert!(take(1, Kind::Negotiate, 1_000), "another kind has its own bucket");
+        assert!(take(2, Bucket::Connect, 1_000), "another client has its own bucket");
+        assert!(take(1, Bucket::Negotiate, 1_000), "another kind has its own bucket");
     }
 
     #[test]
@@ -140,8 +160,31 @@ mod tests {
         for client in 0..2_000_u64 {
             let mut key = client.to_be_bytes();
             key.rotate_left(2); // All in slot 0.
-            assert!(take(Kind::Connect, rate, ClientKey(key), at(1_000), &store).unwrap());
+            assert!(ask(Ask::Take, Bucket::Connect, rate, ClientKey(key), at(1_000), &store).unwrap());
         }
-        assert_eq!(store.load("envoy-signalr/rate/0").unwrap().0.len(), MOST_BUCKETS * Bucket::LEN);
+        assert_eq!(store.load("envoy-signalr/rate/0").unwrap().0.len(), MOST_BUCKETS * Level::LEN);
+    }
+
+    #[test]
+    fn a_debt_has_to_be_paid_before_there_is_a_token_again() {
+        let store = MemoryStore::default();
+        let rate = Rate { interval: 1_000_000, burst: 2 };
+        let ask = |what, now| ask(what, Bucket::Connect, rate, ClientKey([1; 8]), at(now), &store).unwrap();
+        for (what, now, expected) in [
+            (Ask::Look, 10_000, true),
+            (Ask::Charge, 10_000, true),
+            (Ask::Charge, 10_000, true),
+            (Ask::Look, 10_000, false),
+            (Ask::LookAtDebt, 10_000, true),
+            (Ask::Charge, 10_000, true),
+            (Ask::Charge, 10_000, true),
+            (Ask::LookAtDebt, 10_000, false),
+            (Ask::Charge, 10_000, false),
+            (Ask::LookAtDebt, 11_000, true),
+            (Ask::Take, 12_000, false),
+            (Ask::Take, 13_000, true),
+        ] {
+            assert_eq!(ask(what, now), expected, "{what:?} at {now} ms");
+        }
     }
 }

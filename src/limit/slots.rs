@@ -18,6 +18,11 @@ const SLOTS: u16 = 1_024;
 /// More in a slot are refused. One client's may be half of it; 8,192 entries are 270 KB to copy for every admission.
 /// The tests' own build can fill one.
 pub(super) const MOST_ENTRIES: usize = if cfg!(feature = "trap") { 64 } else { 8_192 };
+/// Ids in a slot that are remembered after their connection's end.
+const MOST_MEMORIES: usize = 64;
+/// A hub forgets an id that nobody has connected with after 15 s (`HttpConnectionManager`). So an id that is older, and that
+/// the hub still knows, was connected before.
+pub(super) const UNUSED: Duration = Duration::from_secs(15);
 /// Seconds in which a sweep passes over every slot. With the five until an instance is taken for dead: within ten.
 const SWEEP: u16 = 4;
 
@@ -73,9 +78,18 @@ impl Entry {
         }
     }
 
-    /// Whether its holder lives, or its next poll may still come.
+    /// Whether its holder lives, its next poll may still come, or its id is still worth remembering.
     pub(super) fn lives(&self, counts: &Counts, idle: Duration, now: Seconds) -> bool {
-        if self.owner == 0 { now.is_within(idle, self.seen) } else { counts.is_alive(self.owner, now) }
+        match self.owner {
+            0 if self.is_memory() => now.is_within(UNUSED, self.seen),
+            0 => now.is_within(idle, self.seen),
+            owner => counts.is_alive(owner, now),
+        }
+    }
+
+    /// Whether it is no connection any more: it says that its id was connected a moment ago, so that a resume is none of a new one.
+    pub(super) fn is_memory(&self) -> bool {
+        self.owner == 0 && self.transport != Transport::LongPolling
     }
 
     /// Whether the lease is this entry's.
@@ -124,9 +138,20 @@ impl Entry {
     }
 }
 
+/// Forgets the oldest memories beyond the bound: a client that comes and goes must not fill the slot for the others in it.
+pub(super) fn bound_memories(entries: &mut Vec<Entry>) {
+    let memories = entries.iter().filter(|entry| entry.is_memory()).count();
+    let mut beyond = memories.saturating_sub(MOST_MEMORIES);
+    entries.retain(|entry| {
+        let forget = beyond > 0 && entry.is_memory();
+        beyond = beyond.saturating_sub(usize::from(forget));
+        !forget
+    });
+}
+
 /// The entry that stands for each connection: the latest.
 pub(super) fn standing(entries: &[Entry]) -> BTreeMap<ConnectionKey, &Entry> {
-    entries.iter().map(|entry| (entry.connection, entry)).collect()
+    entries.iter().filter(|entry| !entry.is_memory()).map(|entry| (entry.connection, entry)).collect()
 }
 
 pub(super) fn load(slot: Slot, store: &dyn Store) -> (Vec<Entry>, Version) {

@@ -73,7 +73,8 @@ impl Envoy {
         id: Option<&str>,
         transport: Transport,
     ) -> (Verdict, Option<Lease>) {
-        let opening = Opening { client: self.client(client), id: id.map(str::as_bytes), transport, hub: &hub() };
+        let opening =
+            Opening { client: self.client(client), id: id.map(str::as_bytes), transport, hub: &hub(), issued: None };
         self.workers[worker].connect(&self.limits, &opening, at(self.now), &self.store).unwrap()
     }
 
@@ -230,6 +231,74 @@ fn rates_hold_for_new_connections_only() {
 }
 
 #[test]
+fn a_negotiate_is_refused_while_a_connect_would_be() {
+    let mut envoy = Envoy::new(2, r#"{"connect_rate": {"requests": 1, "per": "10s", "burst": 1}}"#);
+    assert_eq!(envoy.negotiate(ANN), Verdict::Within);
+    assert_eq!(envoy.negotiate(ANN), Verdict::Within, "a negotiate takes no token");
+    assert!(envoy.open(0, ANN, "a").is_some());
+    assert_eq!(envoy.negotiate(ANN), Verdict::Over(Limit::ConnectRate));
+    envoy.now += 10;
+    assert_eq!(envoy.negotiate(ANN), Verdict::Within);
+}
+
+#[test]
+fn a_resume_takes_no_token_and_is_no_new_connection() {
+    let mut envoy = Envoy::new(
+        2,
+        r#"{"connections": {"per_client": 1, "total": 1}, "connect_rate": {"requests": 1, "per": "1h", "burst": 1}}"#,
+    );
+    let mut lease = envoy.open(0, ANN, "id").unwrap();
+    assert!(lease.is_new());
+    for n in 0..20 {
+        envoy.end(n % 2, lease, End::Resumable);
+        assert_eq!(envoy.counted(), 0, "a memory is no connection");
+        lease = envoy.open((n + 1) % 2, ANN, "id").expect("the same id");
+        assert!(!lease.is_new());
+        assert_eq!(envoy.counted(), 1);
+    }
+    envoy.end(0, lease, End::Resumable);
+    assert!(envoy.open(0, ANN, "other").is_none(), "no token is left for a new connection");
+    envoy.pass(30, &[0, 1]);
+    assert!(envoy.open(1, ANN, "id").is_none(), "forgotten, as the hub has it");
+}
+
+#[test]
+fn an_id_that_is_old_was_connected_before_or_is_paid_for() {
+    let mut envoy = Envoy::new(1, r#"{"connect_rate": {"requests": 1, "per": "1h", "burst": 2}}"#);
+    let hub = hub();
+    let resume = |envoy: &mut Envoy, id: &[u8], age: u64| {
+        let issued = Some(at(envoy.now));
+        let opening =
+            Opening { client: envoy.client(ANN), id: Some(id), transport: Transport::WebSockets, hub: &hub, issued };
+        let now = at(envoy.now + age);
+        envoy.workers[0].connect(&envoy.limits, &opening, now, &envoy.store).unwrap().1
+    };
+    assert!(resume(&mut envoy, b"a", 0).unwrap().is_new() && resume(&mut envoy, b"b", 14).unwrap().is_new());
+    assert!(resume(&mut envoy, b"c", 14).is_none(), "young ids take tokens");
+    for n in 0..3_u8 {
+        let lease = resume(&mut envoy, &[n], 20);
+        let Some(lease) = lease else {
+            assert_eq!(n, 2, "as many as the bucket holds are trusted");
+            return;
+        };
+        assert!(!lease.is_new());
+        envoy.workers[0].refused(&lease, at(envoy.now), &envoy.store);
+        envoy.end(0, lease, End::Over);
+    }
+    panic!("ids that no hub knows are never paid for");
+}
+
+#[test]
+fn clients_that_come_and_go_leave_a_bounded_memory() {
+    let mut envoy = Envoy::new(1, r#"{"connections": {"per_client": 1}}"#);
+    for n in 0..1_000 {
+        let lease = envoy.open(0, ANN, &format!("id{n}")).unwrap();
+        envoy.end(0, lease, End::Resumable);
+    }
+    assert!(envoy.store.bytes() < 10_000, "{} bytes", envoy.store.bytes());
+}
+
+#[test]
 fn a_refused_request_with_the_id_of_an_open_socket_does_not_hide_it() {
     let mut envoy = Envoy::new(2, r#"{"connections": {"per_client": 1}}"#);
     let socket = envoy.open(0, ANN, "id").unwrap();
@@ -277,7 +346,7 @@ fn who_is_exempt_ends_nobody_elses_session() {
         |id: &String| Slot::of(envoy.workers[0].connection(id.as_bytes()).0) == Slot::of(envoy.client(ANN).0);
     let id = (0..).map(|n| format!("id{n}")).find(of_same_slot).unwrap();
     let (client, id, hub) = (envoy.client(BOB), Some(id.as_bytes()), hub());
-    let opening = Opening { client, id, transport: Transport::WebSockets, hub: &hub };
+    let opening = Opening { client, id, transport: Transport::WebSockets, hub: &hub, issued: None };
     let exempt = settings(json);
     let opened = envoy.workers[0].connect(exempt.limits_for(true), &opening, at(envoy.now), &envoy.store);
     assert!(opened.is_ok_and(|(_, lease)| lease.is_some()));

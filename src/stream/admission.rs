@@ -82,9 +82,14 @@ impl Stream {
             return None;
         }
         let client = limiter.client(limits, head, peer);
-        let opening = Opening { client, id: decision.id.as_deref(), transport, hub };
+        let issued = decision.pinned.as_ref().filter(of_connection).map(|pinned| pinned.issued);
+        let opening = Opening { client, id: decision.id.as_deref(), transport, hub, issued };
         Some(limiter.connect(limits, &opening, moment.now, moment.store).map(|(verdict, lease)| {
-            let end = if transport == Transport::LongPolling { End::BetweenPolls } else { End::Over };
+            let end = match transport {
+                Transport::LongPolling => End::BetweenPolls,
+                Transport::WebSockets if decision.id.is_some() => End::Resumable,
+                Transport::WebSockets | Transport::ServerSentEvents => End::Over,
+            };
             self.held = lease.map(|lease| Held { lease, end });
             verdict
         }))
@@ -98,12 +103,14 @@ impl Stream {
                 Transport::WebSockets => status == 101,
                 Transport::ServerSentEvents | Transport::LongPolling => status == 200,
             };
-            if began && held.lease.is_new() {
-                self.counts.extend(opened(held.lease.transport(), held.lease.hub(), &request.decision, now));
-            }
-            if !began {
+            if began {
+                self.counts.extend(begun(&held.lease, &request.decision, now));
+            } else {
                 // The answer's body may take its time, such as a page's instead of a WebSocket.
                 held.end = End::Over;
+                if let Some(limiter) = &self.worker.borrow().limiter {
+                    limiter.refused(&held.lease, now, store);
+                }
                 self.release(now.seconds(), store);
             }
         }
@@ -131,11 +138,25 @@ impl Stream {
     }
 }
 
-/// What is counted when a connection has begun.
-fn opened(transport: Transport, hub: &HubLabel, decision: &Decision, now: Millis) -> impl Iterator<Item = Count> {
-    let of_connection = |pinned: &&Pinned| matches!(pinned.source, Source::ConnectionToken | Source::PendingCookie);
-    let waited = decision.pinned.as_ref().filter(of_connection).map(|pinned| now.since(pinned.issued));
-    let waited = waited.filter(|milliseconds| *milliseconds <= FRESH);
-    let waited = waited.map(|milliseconds| Count::NegotiateToConnect { hub: hub.clone(), milliseconds });
-    [Count::Opened { hub: hub.clone(), transport }].into_iter().chain(waited)
+/// What is counted when a hub has taken a connection.
+fn begun(lease: &Lease, decision: &Decision, now: Millis) -> Vec<Count> {
+    let (hub, transport) = (lease.hub().clone(), lease.transport());
+    match transport {
+        _ if lease.is_new() => {
+            let waited = decision.pinned.as_ref().filter(of_connection).map(|pinned| now.since(pinned.issued));
+            let waited = waited.filter(|milliseconds| *milliseconds <= FRESH);
+            let waited = waited.map(|milliseconds| Count::NegotiateToConnect { hub: hub.clone(), milliseconds });
+            [Count::Opened { hub, transport }].into_iter().chain(waited).collect()
+        }
+        Transport::WebSockets => vec![Count::Resumed(hub)],
+        Transport::ServerSentEvents | Transport::LongPolling => Vec::new(),
+    }
+}
+
+/// Whether the route is of the connection, so that its age is the connection id's.
+fn of_connection(pinned: &&Pinned) -> bool {
+    match pinned.source {
+        Source::ConnectionToken | Source::ConnectionCookie | Source::PendingCookie => true,
+        Source::ClientCookie | Source::Nothing => false,
+    }
 }

@@ -169,7 +169,16 @@ fn overfill_the_ledger(envoy: &Envoy, filter: &Watched) {
     .unwrap();
 }
 
-/// The table of `docs/metrics.md`, but for what [`overfill_the_ledger`] adds.
+/// A stateful reconnect, which hubs know since .NET 8.
+fn resume(envoy: &Envoy) {
+    let negotiate = format!("{}/chat/negotiate?negotiateVersion=1&useStatefulReconnect=true", envoy.url());
+    let answer: Value = serde_json::from_str(&http::post(&negotiate).unwrap().1).unwrap();
+    let target = format!("/chat?id={}", answer["connectionToken"].as_str().unwrap());
+    drop(upgrade(&envoy.url(), &target, &[]).unwrap());
+    wait_for("the resume", || upgrade(&envoy.url(), &target, &[]).is_ok()).unwrap();
+}
+
+/// The table of `docs/metrics.md`, but for [`resume`] and for what [`overfill_the_ledger`] adds.
 const METRICS: [(&str, &str); 16] = [
     ("websocket_connections_active", "hub"),
     ("websocket_connections_total", "hub"),
@@ -223,6 +232,10 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
 
     for (metric, labels) in METRICS {
         prometheus.finds(metric, labels);
+    }
+    if tools::dotnet_at_least(8).is_ok() {
+        resume(&envoy);
+        prometheus.finds("signalr_gateway_connections_resumed_total", "hub");
     }
     // As `histogram_bucket_settings` has it, not Envoy's default.
     let day = r#"websocket_connection_duration_milliseconds_bucket{le="86400000"}"#;

@@ -37,7 +37,8 @@ fn conflicts_are_tried_again_and_then_told() {
     envoy.store.conflicts.set(5);
     let lease = envoy.open(0, ANN, "id").unwrap();
     envoy.store.conflicts.set(1_000);
-    let opening = Opening { client: envoy.client(BOB), id: None, transport: Transport::WebSockets, hub: &hub() };
+    let opening =
+        Opening { client: envoy.client(BOB), id: None, transport: Transport::WebSockets, hub: &hub(), issued: None };
     let failed = envoy.workers[0].connect(&envoy.limits, &opening, at(0), &envoy.store);
     assert_eq!(failed, Err(LedgerFailure));
     envoy.end(0, lease, End::Over);
@@ -147,7 +148,7 @@ fn an_instance_that_begins_in_the_middle_of_an_admission_is_not_taken_for_dead()
     let [mut one, mut other] = [1, 2].map(|id| Limiter::new(InstanceId::new(id).unwrap(), Secret::new([7; 32])));
     one.tick(IDLE, at(*now).seconds(), store);
     let (client, transport, hub) = (envoy.client(ANN), Transport::WebSockets, hub());
-    let opening = |id: &'static [u8]| Opening { client, id: Some(id), transport, hub: &hub };
+    let opening = |id: &'static [u8]| Opening { client, id: Some(id), transport, hub: &hub, issued: None };
     let begins = || {
         let first = other.connect(limits, &opening(b"of the other"), at(*now), store);
         assert!(first.is_ok_and(|(_, lease)| lease.is_some()));
