@@ -79,8 +79,8 @@ impl Limiter {
         }
     }
 
-    /// The key of the client that sent a request.
-    pub fn client(&self, limits: &Limits, head: &Head, peer: &Peer) -> ClientKey {
+    /// The key of the client that sent a request; `None` if it has none and is to be refused for that.
+    pub fn client(&self, limits: &Limits, head: &Head, peer: &Peer) -> Option<ClientKey> {
         client::key(&limits.client, head, peer, &self.secret)
     }
 
@@ -203,12 +203,12 @@ impl Limiter {
     }
 
     /// The long-polling session `id` of a hub, as the client that sent a request may end it.
-    pub fn session(&self, limits: &Limits, head: &Head, peer: &Peer, id: &[u8], hub: &HubLabel) -> Session {
-        let (connection, client) = (self.connection(id), self.client(limits, head, peer));
+    pub fn session(&self, limits: &Limits, head: &Head, peer: &Peer, id: &[u8], hub: &HubLabel) -> Option<Session> {
+        let (connection, client) = (self.connection(id), self.client(limits, head, peer)?);
         let sharding = Sharding::of(limits);
         let slot = sharding.slot(client, connection);
         let client = (sharding == Sharding::ByClient).then_some(client);
-        Session { slot, connection, hub: hub.clone(), client }
+        Some(Session { slot, connection, hub: hub.clone(), client })
     }
 
     /// The hub has ended this long-polling session.

@@ -19,7 +19,7 @@ pub use cookie::{ClientCookie, CookieAttributes};
 pub use error::{Problem, SettingsError};
 pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, Rejection};
 pub use path::PathPattern;
-pub use raw::{Detail, Mode, NegotiateRejection, OnError, PinEncoding};
+pub use raw::{AbsentKey, Detail, Mode, NegotiateRejection, OnError, PinEncoding};
 
 /// Everything an operator chose, ready to use.
 #[derive(Debug)]

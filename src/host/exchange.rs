@@ -16,7 +16,7 @@ use crate::lifecycle::Ending;
 use crate::limit::Peer;
 use crate::metrics::{Count, InternalError};
 use crate::route;
-use crate::settings::Settings;
+use crate::settings::{ClientKeySource, Settings};
 use crate::stream::{Chunk, RequestPlan, Stream};
 
 pub(super) struct HttpExchange {
@@ -32,6 +32,12 @@ impl HttpExchange {
 
     fn pin_header(&self) -> String {
         self.settings.pin.header.clone()
+    }
+
+    /// The claim that tells clients apart, as `jwt_authn` left it with `payload_in_metadata: payload`, which is Istio's too.
+    fn verified_claim(&self) -> Option<Vec<u8>> {
+        let ClientKeySource::JwtClaim(name) = &self.settings.limits.client.key else { return None };
+        property(&["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", "payload", name])
     }
 
     /// Shows the stream what goes by, a piece at a time, so that long payload is never copied out of Envoy.
@@ -64,7 +70,7 @@ fn request_header(name: &str) -> Option<Vec<u8>> {
     hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).unwrap_or_default()
 }
 
-fn property(path: [&str; 2]) -> Option<Vec<u8>> {
+fn property(path: &[&str]) -> Option<Vec<u8>> {
     hostcalls::get_property(path.to_vec()).unwrap_or_default()
 }
 
@@ -83,7 +89,8 @@ impl HttpContext for HttpExchange {
         }
         let target = request_header(":path").unwrap_or_default();
         if self.stream.concerns(&target, || request_header("upgrade")) {
-            let peer = Peer::new(&property(["source", "address"]).unwrap_or_default());
+            let peer =
+                Peer::new(&property(&["source", "address"]).unwrap_or_default()).with_claim(self.verified_claim());
             let plan = at_this_moment(|moment| self.stream.on_request(&head(map), &peer, moment));
             self.flush();
             match plan {
@@ -104,7 +111,7 @@ impl HttpContext for HttpExchange {
             ops.push(HeaderOp::Remove(self.pin_header().into()));
         }
         if self.stream.awaits_response() {
-            let upstream = property(["upstream", "address"]);
+            let upstream = property(&["upstream", "address"]);
             ops.extend(at_this_moment(|moment| self.stream.on_response(&head(map), upstream.as_deref(), moment)));
             self.flush();
         }
@@ -153,6 +160,6 @@ fn body(buffer: BufferType, start: usize, size: usize) -> Vec<u8> {
 }
 
 fn ending() -> Ending {
-    let flags = property(["response", "flags"]).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-    Ending { flags: flags.unwrap_or(0), details: property(["response", "code_details"]).unwrap_or_default() }
+    let flags = property(&["response", "flags"]).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    Ending { flags: flags.unwrap_or(0), details: property(&["response", "code_details"]).unwrap_or_default() }
 }

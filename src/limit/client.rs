@@ -4,49 +4,53 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ipnet::IpNet;
 use percent_encoding::percent_decode;
 use sha2::{Digest, Sha256};
 
 use crate::http::{self, Head};
-use crate::settings::{ClientKeySource, ClientSettings};
+use crate::settings::{AbsentKey, ClientKeySource, ClientSettings};
 use crate::store::Secret;
-
-/// Longest claim that is looked for: a token of 8 KiB is at the bounds of what servers take.
-const MOST_TOKEN: usize = 8 * 1_024;
 
 /// A client as the ledger knows it: 64 bits of a keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientKey(pub(super) [u8; 8]);
 
-/// The address that a request came from, as Envoy trusts it (`source.address`).
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(Option<IpAddr>);
+/// Where a request came from, by what Envoy vouches for.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    address: Option<IpAddr>,
+    claim: Option<Vec<u8>>,
+}
 
 impl Peer {
-    /// Reads `10.0.0.1:80` or `[::1]:80`. Anything else, such as the path of a Unix socket, is one nameless client.
+    /// Reads Envoy's `source.address`: `10.0.0.1:80` or `[::1]:80`. Anything else, such as the path of a Unix socket, is one
+    /// nameless client.
     pub fn new(source_address: &[u8]) -> Self {
         let text = str::from_utf8(source_address).unwrap_or_default();
-        Self(text.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical()))
+        Self { address: text.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical()), claim: None }
+    }
+
+    /// Adds the claim of [`ClientKeySource::JwtClaim`] as `jwt_authn` verified it: the bytes of a text or of a number.
+    pub fn with_claim(self, claim: Option<Vec<u8>>) -> Self {
+        Self { claim, ..self }
     }
 
     /// Whether no limit holds for it.
     pub fn is_exempt(&self, settings: &ClientSettings) -> bool {
-        self.0.is_some_and(|ip| settings.exempt.iter().any(|network| network.contains(&ip)))
+        self.address.is_some_and(|ip| settings.exempt.iter().any(|network| network.contains(&ip)))
     }
 
     /// The network that counts as one client.
     fn network(&self, settings: &ClientSettings) -> String {
-        let Some(ip) = self.0 else { return String::new() };
+        let Some(ip) = self.address else { return String::new() };
         let prefix = if ip.is_ipv4() { settings.ipv4_prefix } else { settings.ipv6_prefix };
         IpNet::new(ip, prefix).map(|network| network.trunc().to_string()).unwrap_or_default()
     }
 }
 
-/// The key of the client that sent `head` from `peer`.
-pub(super) fn key(settings: &ClientSettings, head: &Head, peer: &Peer, secret: &Secret) -> ClientKey {
+/// The key of the client that sent `head` from `peer`; `None` if it has none and is to be refused for that.
+pub(super) fn key(settings: &ClientSettings, head: &Head, peer: &Peer, secret: &Secret) -> Option<ClientKey> {
     let named = match &settings.key {
         ClientKeySource::SourceAddress => None,
         ClientKeySource::Header(name) => head.get(name).map(<[u8]>::to_vec),
@@ -54,11 +58,15 @@ pub(super) fn key(settings: &ClientSettings, head: &Head, peer: &Peer, secret: &
             head.cookies().find(|(cookie, _)| *cookie == name.as_bytes()).map(|(_, value)| value.to_vec())
         }
         ClientKeySource::Query(name) => query(head, name.as_bytes()),
-        ClientKeySource::JwtClaim(claim) => claim_of(head, claim),
+        ClientKeySource::JwtClaim(_) => peer.claim.clone(),
     };
+    let is_address = settings.key == ClientKeySource::SourceAddress;
     match named.filter(|name| !name.is_empty()) {
-        Some(name) => ClientKey(keyed_hash(secret, "name", &name)),
-        None => ClientKey(keyed_hash(secret, "address", peer.network(settings).as_bytes())),
+        Some(name) => Some(ClientKey(keyed_hash(secret, "name", &name))),
+        None if is_address || settings.absent == AbsentKey::Address => {
+            Some(ClientKey(keyed_hash(secret, "address", peer.network(settings).as_bytes())))
+        }
+        None => None,
     }
 }
 
@@ -78,24 +86,6 @@ fn query(head: &Head, name: &[u8]) -> Option<Vec<u8>> {
     http::params(target).find(|param| *param.key == *name).map(|param| percent_decode(param.raw).collect())
 }
 
-/// A claim of the bearer token (RFC 7519), from `authorization` or, as browsers' WebSockets send it, `access_token`.
-///
-/// The signature is not checked: that is `jwt_authn`'s work, before this filter. Without it a client can make up claims.
-fn claim_of(head: &Head, claim: &str) -> Option<Vec<u8>> {
-    let header = head.get("authorization").and_then(|value| {
-        let (scheme, token) = value.split_at_checked("bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.to_vec())
-    });
-    let token = header.or_else(|| query(head, b"access_token")).filter(|token| token.len() <= MOST_TOKEN)?;
-    let payload = token.split(|byte| *byte == b'.').nth(1)?;
-    let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    match serde_json::from_slice::<serde_json::Value>(&json).ok()?.get(claim)? {
-        serde_json::Value::String(text) => Some(text.clone().into_bytes()),
-        serde_json::Value::Number(number) => Some(number.to_string().into_bytes()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,12 +93,13 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn settings(key: ClientKeySource) -> ClientSettings {
-        ClientSettings { key, ipv4_prefix: 24, ipv6_prefix: 64, exempt: vec!["10.0.0.0/8".parse().unwrap()] }
+        let exempt = vec!["10.0.0.0/8".parse().unwrap()];
+        ClientSettings { key, absent: AbsentKey::Address, ipv4_prefix: 24, ipv6_prefix: 64, exempt }
     }
 
     fn key_of(source: ClientKeySource, headers: &[(&str, &str)], peer: &str) -> ClientKey {
         let pairs = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
-        key(&settings(source), &Head::new(pairs.collect()), &Peer::new(peer.as_bytes()), &Secret::new([1; 32]))
+        key(&settings(source), &Head::new(pairs.collect()), &Peer::new(peer.as_bytes()), &Secret::new([1; 32])).unwrap()
     }
 
     #[test]
@@ -130,26 +121,42 @@ mod tests {
 
     #[test]
     fn a_client_is_known_by_what_was_chosen_and_else_by_its_address() {
-        // {"sub":"ann","n":7}
-        let jwt = "e30.eyJzdWIiOiJhbm4iLCJuIjo3fQ.sig";
-        let bearer = format!("Bearer {jwt}");
-        let path = format!("/chat?access_token={jwt}&user=ann");
         let name = |source, headers: &[(&str, &str)]| key_of(source, headers, "192.0.2.1:80");
         let ann = name(ClientKeySource::Header("x-user".to_owned()), &[("x-user", "ann")]);
         let nobody = name(ClientKeySource::SourceAddress, &[]);
-        let sub = || ClientKeySource::JwtClaim("sub".to_owned());
         for (what, got, expected) in [
             ("cookie", name(ClientKeySource::Cookie("u".to_owned()), &[("cookie", "a=1; u=ann")]), ann),
-            ("query", name(ClientKeySource::Query("user".to_owned()), &[(":path", &path)]), ann),
-            ("claim of the header", name(sub(), &[("authorization", &bearer)]), ann),
-            ("claim of the query", name(sub(), &[(":path", &path)]), ann),
-            ("no such claim", name(ClientKeySource::JwtClaim("x".to_owned()), &[("authorization", &bearer)]), nobody),
-            ("a broken token", name(sub(), &[("authorization", "Bearer e30.!!.x")]), nobody),
-            ("another scheme", name(sub(), &[("authorization", "Basic abc")]), nobody),
+            ("query", name(ClientKeySource::Query("user".to_owned()), &[(":path", "/chat?user=ann")]), ann),
             ("an empty header", name(ClientKeySource::Header("x-user".to_owned()), &[("x-user", "")]), nobody),
         ] {
             assert_eq!(got, expected, "{what}");
         }
         assert_ne!(ann, nobody);
+    }
+
+    #[test]
+    fn only_a_claim_that_envoy_verified_counts() {
+        let source = || ClientKeySource::JwtClaim("sub".to_owned());
+        // {"sub":"eve","n":7}, which nobody verified.
+        let head = Head::new(vec![("authorization".to_owned(), b"bearer e30.eyJzdWIiOiJldmUiLCJuIjo3fQ.sig".to_vec())]);
+        let key = |absent, claim: Option<&[u8]>| {
+            let peer = Peer::new(b"192.0.2.1:80").with_claim(claim.map(<[u8]>::to_vec));
+            key(&ClientSettings { absent, ..settings(source()) }, &head, &peer, &Secret::new([1; 32]))
+        };
+        let ann = name_of("ann");
+        let nobody = key_of(ClientKeySource::SourceAddress, &[], "192.0.2.1:80");
+        for (name, absent, claim, expected) in [
+            ("verified", AbsentKey::Address, Some(b"ann".as_slice()), Some(ann)),
+            ("verified", AbsentKey::Refuse, Some(b"ann"), Some(ann)),
+            ("none: the address", AbsentKey::Address, None, Some(nobody)),
+            ("none: refused", AbsentKey::Refuse, None, None),
+            ("an empty one", AbsentKey::Refuse, Some(b""), None),
+        ] {
+            assert_eq!(key(absent, claim), expected, "{name}");
+        }
+    }
+
+    fn name_of(name: &str) -> ClientKey {
+        key_of(ClientKeySource::Header("x-user".to_owned()), &[("x-user", name)], "192.0.2.1:80")
     }
 }

@@ -16,6 +16,8 @@ pub enum Limit {
     NegotiateRate,
     /// `limits.connect_rate`.
     ConnectRate,
+    /// None: the request has no client key, and `limits.client.absent` is `refuse`.
+    NoClientKey,
     /// None: the ledger failed, and `limits.on_error` is `deny`.
     Ledger,
 }
@@ -29,6 +31,7 @@ impl Limit {
             Self::Total => "total",
             Self::NegotiateRate => "negotiate_rate",
             Self::ConnectRate => "connect_rate",
+            Self::NoClientKey => "no_client_key",
             Self::Ledger => "ledger",
         }
     }
@@ -41,6 +44,7 @@ impl Limit {
             Self::Total => "signalr_total_limit",
             Self::NegotiateRate => "signalr_negotiate_rate",
             Self::ConnectRate => "signalr_connect_rate",
+            Self::NoClientKey => "signalr_no_client_key",
             Self::Ledger => "signalr_ledger_failure",
         }
     }
@@ -52,6 +56,7 @@ impl Limit {
             Self::PerHub => "Connection limit reached: this hub is full.",
             Self::Total => "Connection limit reached: the server is full.",
             Self::NegotiateRate | Self::ConnectRate => "Connection limit reached: this client connects too often.",
+            Self::NoClientKey => "This client is not known here: sign in first.",
             Self::Ledger => "Connections cannot be counted at the moment.",
         }
     }

@@ -54,7 +54,7 @@ impl Envoy {
     }
 
     fn client(&self, name: &str) -> ClientKey {
-        self.workers[0].client(&self.limits, &Head::default(), &peer(name))
+        self.workers[0].client(&self.limits, &Head::default(), &peer(name)).unwrap()
     }
 
     fn delete(&mut self, worker: usize, client: &str, id: &str) {
@@ -62,7 +62,8 @@ impl Envoy {
     }
 
     fn delete_at(&mut self, worker: usize, client: &str, id: &str, hub: &HubLabel) {
-        let session = self.workers[worker].session(&self.limits, &Head::default(), &peer(client), id.as_bytes(), hub);
+        let session =
+            self.workers[worker].session(&self.limits, &Head::default(), &peer(client), id.as_bytes(), hub).unwrap();
         self.workers[worker].delete(&session, at(self.now).seconds(), &self.store);
     }
 

@@ -73,6 +73,8 @@ pub enum Problem {
     LimitsNothing,
     /// Not a header or cookie name.
     NotAName(String),
+    /// Every request has the key.
+    NeverAbsent,
     /// Not 400 to 599.
     NotAnErrorStatus(u16),
     /// Not an origin.
@@ -163,6 +165,7 @@ impl fmt::Display for Problem {
             Self::NotAName(name) => {
                 write!(f, "`{name}` is not a name; 1 to 64 letters, digits and !#$%&'*+-.^_`|~ are allowed")
             }
+            Self::NeverAbsent => f.write_str("every request has a source address; leave it out"),
             Self::NotAnErrorStatus(status) => {
                 write!(f, "{status} is no status for a rejection; 400 to 599 are allowed")
             }

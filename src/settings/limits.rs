@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::raw::{self, Mode, NegotiateRejection, OnError};
+use super::raw::{self, AbsentKey, Mode, NegotiateRejection, OnError};
 use super::{Lives, Problem, SettingsError, is_name_byte};
 
 /// What a client may have and how fast it may ask for it.
@@ -35,8 +35,10 @@ pub struct Limits {
 /// Who a client is.
 #[derive(Debug)]
 pub struct ClientSettings {
-    /// What tells clients apart; a request without it counts for its source address.
+    /// What tells clients apart.
     pub key: ClientKeySource,
+    /// What becomes of a request without it.
+    pub absent: AbsentKey,
     /// Addresses that share this many leading bits are one client.
     pub ipv4_prefix: u8,
     /// The same for IPv6: a household commonly has a /64 to itself.
@@ -93,6 +95,7 @@ impl Limits {
             mode: Mode::Enforce,
             client: ClientSettings {
                 key: ClientKeySource::SourceAddress,
+                absent: AbsentKey::Address,
                 ipv4_prefix: 32,
                 ipv6_prefix: 64,
                 exempt: Vec::new(),
@@ -183,7 +186,16 @@ fn check_client(raw: raw::LimitClient) -> Result<ClientSettings, SettingsError> 
         }
         raw::ClientKey::Query(name) => ClientKeySource::Query(name),
     };
-    Ok(ClientSettings { key, ipv4_prefix: raw.ipv4_prefix.0, ipv6_prefix: raw.ipv6_prefix.0, exempt: raw.exempt })
+    if raw.absent == AbsentKey::Refuse && key == ClientKeySource::SourceAddress {
+        return Err(SettingsError::at("limits.client.absent", Problem::NeverAbsent));
+    }
+    Ok(ClientSettings {
+        key,
+        absent: raw.absent,
+        ipv4_prefix: raw.ipv4_prefix.0,
+        ipv6_prefix: raw.ipv6_prefix.0,
+        exempt: raw.exempt,
+    })
 }
 
 fn check_name(field: String, name: String) -> Result<String, SettingsError> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+pub use limits::{AbsentKey, Mode, NegotiateRejection, OnError};
 pub(super) use limits::{ClientKey, LimitClient, LimitConnections, Limits, Rate, Reject};
-pub use limits::{Mode, NegotiateRejection, OnError};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

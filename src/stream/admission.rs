@@ -32,7 +32,7 @@ impl Stream {
         peer: &Peer,
     ) -> Option<Session> {
         let id = decision.id.as_deref().filter(|_| exchange.step == Step::Delete)?;
-        self.worker.borrow().limiter.as_ref().map(|limiter| limiter.session(limits, head, peer, id, hub))
+        self.worker.borrow().limiter.as_ref().and_then(|limiter| limiter.session(limits, head, peer, id, hub))
     }
 
     /// Asks the limits. `Some` is the answer to a request that is over one.
@@ -73,7 +73,9 @@ impl Stream {
         let worker = &mut *self.worker.borrow_mut();
         let limiter = worker.limiter.as_mut()?;
         if let Step::Negotiate(_) = exchange.step {
-            let client = limiter.client(limits, head, peer);
+            let Some(client) = limiter.client(limits, head, peer) else {
+                return Some(Ok(Verdict::Over(Limit::NoClientKey)));
+            };
             return Some(limiter.negotiate(limits, client, hub, moment.now, moment.store));
         }
         let transport = exchange.step.transport()?;
@@ -81,7 +83,9 @@ impl Stream {
         if transport != Transport::WebSockets && !hub.is_known() && decision.strip.is_none() {
             return None;
         }
-        let client = limiter.client(limits, head, peer);
+        let Some(client) = limiter.client(limits, head, peer) else {
+            return Some(Ok(Verdict::Over(Limit::NoClientKey)));
+        };
         let issued = decision.pinned.as_ref().filter(of_connection).map(|pinned| pinned.issued);
         let opening = Opening { client, id: decision.id.as_deref(), transport, hub, issued };
         Some(limiter.connect(limits, &opening, moment.now, moment.store).map(|(verdict, lease)| {

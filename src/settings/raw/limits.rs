@@ -48,6 +48,7 @@ pub enum Mode {
 #[serde(deny_unknown_fields, default)]
 pub(in crate::settings) struct LimitClient {
     pub(in crate::settings) key: ClientKey,
+    pub(in crate::settings) absent: AbsentKey,
     pub(in crate::settings) ipv4_prefix: Prefix<32>,
     pub(in crate::settings) ipv6_prefix: Prefix<128>,
     pub(in crate::settings) exempt: Vec<IpNet>,
@@ -55,7 +56,13 @@ pub(in crate::settings) struct LimitClient {
 
 impl Default for LimitClient {
     fn default() -> Self {
-        Self { key: ClientKey::SourceAddress, ipv4_prefix: Prefix(32), ipv6_prefix: Prefix(64), exempt: Vec::new() }
+        Self {
+            key: ClientKey::SourceAddress,
+            absent: AbsentKey::Address,
+            ipv4_prefix: Prefix(32),
+            ipv6_prefix: Prefix(64),
+            exempt: Vec::new(),
+        }
     }
 }
 
@@ -67,6 +74,16 @@ pub(in crate::settings) enum ClientKey {
     Cookie(String),
     JwtClaim(String),
     Query(String),
+}
+
+/// What becomes of a request without the client key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbsentKey {
+    /// It counts for its source address.
+    Address,
+    /// It is rejected.
+    Refuse,
 }
 
 /// A prefix length of 0 to `MOST` bits.
