@@ -92,6 +92,24 @@ pub fn params(target: &[u8]) -> impl Iterator<Item = Param<'_>> {
     })
 }
 
+/// The bytes of a path as ASP.NET Core decodes it: all but `%2F`, which is no separator (Kestrel's `UrlDecoder`).
+pub fn decode_path(path: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        let encoded = rest.strip_prefix(b"%").and_then(<[u8]>::first_chunk::<2>).and_then(|digits| {
+            let value = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let [high, low] = *digits;
+            Some(value(high)? << 4 | value(low)?)
+        });
+        let (byte, length) = match encoded.filter(|byte| *byte != b'/') {
+            Some(byte) => (byte, 3),
+            None => (*rest.first()?, 1),
+        };
+        rest = rest.get(length..).unwrap_or_default();
+        Some(byte)
+    })
+}
+
 /// The value of a query parameter as ASP.NET Core decodes it: a plus is a space.
 pub fn decode_form(raw: &[u8]) -> Vec<u8> {
     let spaced: Vec<u8> = raw.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
@@ -179,6 +197,21 @@ mod tests {
         }
         let two = ["*/*", "text/event-stream"].map(|value| ("accept".to_owned(), value.as_bytes().to_vec()));
         assert!(accepts(&Head::new(two.into()), events), "in a second header");
+    }
+
+    #[test]
+    fn paths_are_decoded_as_aspnet_does() {
+        for (path, expected) in [
+            ("/c%68at", "/chat"),
+            ("/a%2fb", "/a%2fb"),
+            ("/%", "/%"),
+            ("/%4", "/%4"),
+            ("/%zz", "/%zz"),
+            ("/a+b", "/a+b"),
+        ] {
+            let decoded: Vec<u8> = decode_path(path.as_bytes()).collect();
+            assert_eq!(String::from_utf8(decoded).unwrap(), expected, "{path}");
+        }
     }
 
     #[test]

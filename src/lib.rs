@@ -36,6 +36,7 @@ pub mod frame;
 #[cfg(target_os = "wasi")]
 mod host;
 pub mod http;
+pub mod hub;
 pub mod lifecycle;
 pub mod limit;
 pub mod messages;

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 
 use crate::clock::{Millis, Seconds};
 use crate::http::Head;
-use crate::metrics::HubLabel;
+use crate::hub::HubLabel;
 use crate::settings::{Limits, Mode, OnError, Rate};
 use crate::signalr::Transport;
 use crate::store::{Secret, Store};

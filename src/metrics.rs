@@ -5,20 +5,19 @@
 //! name a client, a user or a connection.
 
 mod gauges;
-mod hub_label;
 mod labels;
 
 use std::fmt::Write as _;
 
 use crate::affinity::{Outcome, Source};
 use crate::frame::{Close, Direction};
+use crate::hub::HubLabel;
 use crate::lifecycle::{ClosedBy, code_label};
 use crate::limit::Limit;
 use crate::settings::Mode;
 use crate::signalr::Transport;
 
 pub use gauges::Gauges;
-pub use hub_label::HubLabel;
 pub use labels::{InternalError, MessageType, Negotiation, TrafficUnit};
 
 /// What a sample does to its metric.
@@ -249,7 +248,7 @@ mod tests {
     fn labels_stand_in_the_name_as_istio_reads_them() {
         let hub = HubLabel::learned(b"/Chat;.;x=%20/");
         let count = Count::Affinity { hub, source: Source::Nothing, outcome: Outcome::Absent };
-        let expected = "signalr_hub=.=/chat_._x__20;.;signalr_source=.=none;.;signalr_outcome=.=none;.;signalr_gateway_affinity_total";
+        let expected = "signalr_hub=.=/chat_._x__;.;signalr_source=.=none;.;signalr_outcome=.=none;.;signalr_gateway_affinity_total";
         assert_eq!(count.stat(), expected);
     }
 }

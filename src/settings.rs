@@ -11,7 +11,7 @@ mod raw;
 
 use std::time::Duration;
 
-use crate::metrics::HubLabel;
+use crate::hub::HubLabel;
 use crate::store::Secret;
 use crate::token::KeyRing;
 

@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use crate::clock::Millis;
 use crate::frame::{Close, Direction, Event, Meter, PerDirection, Tally};
+use crate::hub::HubLabel;
 use crate::lifecycle::{ClosedBy, Ending, code_label};
 use crate::limit::Upstream;
 use crate::messages::{self, Handshake, Kind, Protocol};
-use crate::metrics::{Count, HubLabel};
+use crate::metrics::Count;
 use crate::settings::Detail;
 
 pub use traffic::Traffic;

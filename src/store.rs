@@ -1,12 +1,8 @@
-//! What the worker threads of one Envoy process share, and the two things agreed through it so far: the process's
-//! secret and the names of the hubs seen.
+//! What the worker threads of one Envoy process share, and the secret that they agree on through it.
 //!
 //! Envoy's shared data has compare-and-swap but no delete and no list, so every key here is one of a fixed few.
 
-use std::collections::BTreeSet;
 use std::fmt;
-
-use crate::http;
 
 /// Shared data with optimistic locking. Two implementations: Envoy's (`host::shared`) and the tests' in-memory one.
 pub trait Store {
@@ -58,8 +54,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-const HUBS_KEY: &str = "envoy-signalr/hubs";
-
 /// The secret that this Envoy process made up for itself, and whether this call made it.
 #[derive(Debug)]
 pub struct ProcessSecret {
@@ -90,59 +84,6 @@ pub fn process_secret(store: &dyn Store, secret_use: SecretUse, candidate: Secre
     }
     let created = store.swap(key, candidate.bytes(), Version::ABSENT).is_ok();
     ProcessSecret { secret: known().unwrap_or(candidate), created }
-}
-
-/// The paths of hubs that answered a negotiate, which may become metric labels.
-///
-/// Bounded, because a client can make up paths: only a hub's answer adds one, and only [`HubNames::MOST`] fit.
-#[derive(Debug, Default)]
-pub struct HubNames(BTreeSet<String>);
-
-impl HubNames {
-    /// How many hubs are told apart; later ones are labelled `other`. 64 hubs times the label values of the largest
-    /// metric (some 20) stay below 1,300 series.
-    pub const MOST: usize = 64;
-    /// Attempts to add a name before it is left for the next negotiate of that hub.
-    const TRIES: u8 = 4;
-
-    /// Whether `name` is known, here or to another worker thread.
-    pub fn knows(&mut self, name: &str, store: &dyn Store) -> bool {
-        if !self.0.contains(name) && self.0.len() < Self::MOST {
-            self.read(store);
-        }
-        self.0.contains(name)
-    }
-
-    /// Whether `path` has the name of a hub that is known here. Asked of every request, so it copies nothing.
-    pub fn has(&self, path: &[u8]) -> bool {
-        let path = http::without_slash(path);
-        self.0.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(path))
-    }
-
-    /// Adds `name`, for all worker threads, if there is room.
-    pub fn learn(&mut self, name: &str, store: &dyn Store) {
-        for _ in 0..Self::TRIES {
-            if self.0.contains(name) {
-                return;
-            }
-            let version = self.read(store);
-            if self.0.contains(name) || self.0.len() >= Self::MOST {
-                return;
-            }
-            let list = self.0.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("\n");
-            if store.swap(HUBS_KEY, list.as_bytes(), version).is_ok() {
-                self.0.insert(name.to_owned());
-                return;
-            }
-        }
-    }
-
-    fn read(&mut self, store: &dyn Store) -> Version {
-        let Some((bytes, version)) = store.load(HUBS_KEY) else { return Version::ABSENT };
-        let names = bytes.split(|byte| *byte == b'\n').filter_map(|name| String::from_utf8(name.to_vec()).ok());
-        self.0 = names.take(Self::MOST).collect();
-        version
-    }
 }
 
 #[cfg(test)]
@@ -201,30 +142,5 @@ mod tests {
         let second = process_secret(&store, SecretUse::Routes, Secret([2; 32]));
         assert_eq!((first.secret, first.created), (Secret([1; 32]), true));
         assert_eq!((second.secret, second.created), (Secret([1; 32]), false));
-    }
-
-    #[test]
-    fn hub_names_are_shared_and_bounded() {
-        let store = MemoryStore::default();
-        let (mut here, mut there) = (HubNames::default(), HubNames::default());
-        here.learn("/chat", &store);
-        assert!(there.knows("/chat", &store));
-        for n in 0..100 {
-            there.learn(&format!("/hub{n}"), &store);
-        }
-        assert_eq!(there.0.len(), HubNames::MOST);
-        assert!(here.knows("/hub1", &store) && !here.knows("/hub99", &store));
-    }
-
-    #[test]
-    fn a_conflict_is_tried_again_a_few_times() {
-        let store = MemoryStore::default();
-        for (conflicts, learned) in [(1, true), (9, false)] {
-            let name = format!("/{conflicts}");
-            store.conflicts.set(conflicts);
-            HubNames::default().learn(&name, &store);
-            store.conflicts.set(0);
-            assert_eq!(HubNames::default().knows(&name, &store), learned, "{conflicts} conflicts");
-        }
     }
 }

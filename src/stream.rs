@@ -16,14 +16,15 @@ use crate::affinity::{self, Answered, Decision, Outcome};
 use crate::clock::Millis;
 use crate::frame::Direction;
 use crate::http::{self, Head, HeaderOp};
+use crate::hub::{HubLabel, HubNames};
 use crate::lifecycle::{Ending, TELLING};
 use crate::limit::{Limiter, Peer, Rejection, Session};
-use crate::metrics::{Count, HubLabel, Negotiation};
+use crate::metrics::{Count, Negotiation};
 use crate::route;
 use crate::settings::{Hubs, Settings};
 use crate::signalr::{self, Exchange, MAX_ANSWER, Step};
 use crate::socket::{Socket, Traffic};
-use crate::store::{HubNames, Store};
+use crate::store::Store;
 use crate::token::{self, Address, NONCE_LEN};
 
 use admission::Held;

@@ -44,6 +44,9 @@ impl Answer {
     }
 }
 
+/// Sends one request on a connection of its own: method, target, header fields.
+type Ask = fn(&Envoy, &str, &str, &[(&str, &str)]) -> Answer;
+
 fn over_http1(envoy: &Envoy, method: &str, target: &str, fields: &[(&str, &str)]) -> Answer {
     let mut stream = TcpStream::connect(envoy.url().trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -129,8 +132,8 @@ fn requests_are_what_the_hub_takes_them_for() {
         let (hub, filter) = expected.split_once(' ').unwrap_or((expected, expected));
         let custom = method.bytes().any(|byte| byte.is_ascii_lowercase());
         // Envoy's HTTP/1.1 has no such methods; its HTTP/2 has no `upgrade`, and `tests/envoy/http2.rs` has its WebSockets.
-        let versions: [Option<fn(&Envoy, &str, &str, &[(&str, &str)]) -> Answer>; 2] =
-            [(!custom).then_some(over_http1 as _), (fields != UPGRADE).then_some(over_http2 as _)];
+        let versions: [Option<Ask>; 2] =
+            [(!custom).then_some(over_http1 as Ask), (fields != UPGRADE).then_some(over_http2 as Ask)];
         for (version, ask) in [1, 2].into_iter().zip(versions).filter_map(|(version, ask)| Some((version, ask?))) {
             let target = target.replace("TOKEN", &token(&envoy));
             let answer = ask(&envoy, method, &target, fields);

@@ -7,7 +7,7 @@ use super::lease::{ConnectionKey, Lease};
 use super::slots::{self, Entry, Slot};
 use super::{ClientKey, InstanceId, Limit};
 use crate::clock::Seconds;
-use crate::metrics::HubLabel;
+use crate::hub::HubLabel;
 use crate::settings::{Limits, Mode};
 use crate::store::{Store, Version};
 

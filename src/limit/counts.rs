@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::slots::Entry;
 use super::{InstanceId, LedgerFailure, TRIES};
 use crate::clock::Seconds;
-use crate::metrics::HubLabel;
+use crate::hub::HubLabel;
 use crate::settings::Limits;
 use crate::signalr::Transport;
 use crate::store::{Store, Version};

@@ -3,7 +3,7 @@
 use super::slots::{Slot, UNUSED};
 use super::{ClientKey, Limit};
 use crate::clock::{AHEAD, Millis, Seconds};
-use crate::metrics::HubLabel;
+use crate::hub::HubLabel;
 use crate::settings::{Limits, Rate};
 use crate::signalr::Transport;
 

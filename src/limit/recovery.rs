@@ -10,7 +10,7 @@ use super::slots::{self, Entry, Slot};
 use super::upstreams::Upstream;
 use super::{LedgerFailure, Limiter, TRIES};
 use crate::clock::Seconds;
-use crate::metrics::HubLabel;
+use crate::hub::HubLabel;
 use crate::signalr::Transport;
 use crate::store::Store;
 

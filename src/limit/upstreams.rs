@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::counts::Counts;
 use super::{InstanceId, TRIES};
 use crate::clock::Seconds;
-use crate::metrics::HubLabel;
+use crate::hub::HubLabel;
 use crate::store::{Store, Version};
 use crate::token::Address;
 

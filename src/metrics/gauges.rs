@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HubLabel, stat};
+use super::stat;
+use crate::hub::HubLabel;
 use crate::limit::{Present, Upstream};
 use crate::signalr::Transport;
 use crate::store::{Store, Version};

@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use crate::clock::Millis;
 use crate::frame::{Direction, PerDirection, Tally};
+use crate::hub::HubLabel;
 use crate::messages::{self, Kind};
-use crate::metrics::{Count, HubLabel, MessageType, TrafficUnit};
+use crate::metrics::{Count, MessageType, TrafficUnit};
 
 /// What one hub's WebSockets carried since it was last handed over.
 #[derive(Debug, Default)]

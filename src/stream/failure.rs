@@ -2,8 +2,9 @@
 
 use super::{Request, State, Stream};
 use crate::affinity::Answered;
+use crate::hub::HubLabel;
 use crate::lifecycle::Failure;
-use crate::metrics::{Count, HubLabel};
+use crate::metrics::Count;
 use crate::signalr::Step;
 
 /// A failure whose body is still to come.

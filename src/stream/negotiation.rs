@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use super::{Moment, Request, State, Stream};
 use crate::affinity::{self, Answered};
 use crate::http::{Head, HeaderOp};
-use crate::metrics::{Count, HubLabel, InternalError, Negotiation};
+use crate::hub::{HubLabel, Learned};
+use crate::metrics::{Count, InternalError, Negotiation};
+use crate::settings::Hubs;
 use crate::signalr::{Answer, MAX_ANSWER, Step};
 use crate::token::{self, Address, Purpose, Route};
 
@@ -44,10 +46,13 @@ impl Stream {
         let State::Negotiated(negotiated) = std::mem::replace(&mut self.state, State::Idle) else { return None };
         let Negotiated { mut hub, path, seal_for } = *negotiated;
         let answer = Answer::read(body);
-        if matches!(answer, Answer::Id(_) | Answer::OddId) && !hub.is_known() {
-            self.worker.borrow_mut().hubs.learn(HubLabel::learned(&path).as_str(), moment.store);
-            hub = self.label(&path, moment.store);
-            self.log.push(("signalr_hub", hub.as_str().to_owned()));
+        if matches!(answer, Answer::Id(_) | Answer::OddId) && matches!(self.settings.hubs, Hubs::Any) {
+            let name = HubLabel::learned(&path);
+            let learned = self.worker.borrow_mut().hubs.learn(name.as_str(), moment.now.seconds(), moment.store);
+            if learned == Learned::Known && name != hub {
+                self.log.push(("signalr_hub", name.as_str().to_owned()));
+                hub = name;
+            }
         }
         let (result, replacement) = match &answer {
             Answer::Id(issued) => {

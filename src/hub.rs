@@ -1,9 +1,14 @@
-//! The label `hub`: the only one that a client could make up, and therefore the one with a bound.
+//! Hubs as metrics and limits tell them apart: by label. It is the only label that a client could make up, and therefore the
+//! one with a bound.
+
+mod names;
 
 use crate::http;
 use crate::settings::{Hubs, Settings};
-use crate::store::{HubNames, Store};
+use crate::store::Store;
 use crate::token::Address;
+
+pub use names::{HubNames, Learned};
 
 /// Value of the label `hub`: a configured name, the path of a hub that answered a negotiate, or `other`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,9 +29,14 @@ impl HubLabel {
         label.unwrap_or_else(Self::other)
     }
 
-    /// The label that `hub` has once it has answered a negotiate; paths that differ in case are one hub.
+    /// The label that `hub` has once it has answered a negotiate. Paths that a hub takes for one have one label.
     pub fn learned(hub: &[u8]) -> Self {
-        Self::clean(&http::without_slash(hub).to_ascii_lowercase())
+        Self(Self::characters(http::decode_path(http::without_slash(hub))).collect())
+    }
+
+    /// Whether `hub` would be learned under this name. Asked of every request, so it copies nothing.
+    fn is_name_of(name: &str, hub: &[u8]) -> bool {
+        Self::characters(http::decode_path(http::without_slash(hub))).eq(name.chars())
     }
 
     /// Whether the hub is told apart from others.
@@ -60,9 +70,15 @@ impl HubLabel {
     }
 
     fn clean(text: &[u8]) -> Self {
-        let plain = |byte: &u8| {
-            if byte.is_ascii_alphanumeric() || b"/_.*-~:[]".contains(byte) { char::from(*byte) } else { '_' }
-        };
-        Self(text.iter().take(Self::MOST).map(plain).collect())
+        Self(text.iter().take(Self::MOST).copied().map(Self::character).collect())
+    }
+
+    fn characters(path: impl Iterator<Item = u8>) -> impl Iterator<Item = char> {
+        path.take(Self::MOST).map(|byte| Self::character(byte.to_ascii_lowercase()))
+    }
+
+    /// A byte as it may stand in a stat's name.
+    fn character(byte: u8) -> char {
+        if byte.is_ascii_alphanumeric() || b"/_.*-~:[]".contains(&byte) { char::from(byte) } else { '_' }
     }
 }
