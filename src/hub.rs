@@ -2,6 +2,7 @@
 //! one with a bound.
 
 mod names;
+mod strangers;
 
 use crate::http;
 use crate::settings::{Hubs, Settings};
@@ -9,6 +10,7 @@ use crate::store::Store;
 use crate::token::Address;
 
 pub use names::{HubNames, Learned};
+pub use strangers::Strangers;
 
 /// Value of the label `hub`: a configured name, the path of a hub that answered a negotiate, or `other`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

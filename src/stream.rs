@@ -16,7 +16,7 @@ use crate::affinity::{self, Answered, Decision, Outcome};
 use crate::clock::Millis;
 use crate::frame::Direction;
 use crate::http::{self, Head, HeaderOp};
-use crate::hub::{HubLabel, HubNames};
+use crate::hub::{HubLabel, HubNames, Strangers};
 use crate::lifecycle::{Ending, TELLING};
 use crate::limit::{Limiter, Peer, Rejection, Session};
 use crate::metrics::{Count, Negotiation};
@@ -70,6 +70,8 @@ pub enum RequestPlan {
 pub struct Worker {
     /// Hubs seen.
     pub hubs: HubNames,
+    /// Paths of other applications that look like a hub's.
+    pub strangers: Strangers,
     /// Connections held. Absent only before the configuration has come.
     pub limiter: Option<Limiter>,
     /// What WebSockets carried since it was last handed to Envoy.

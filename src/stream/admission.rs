@@ -74,6 +74,9 @@ impl Stream {
         let worker = &mut *self.worker.borrow_mut();
         let limiter = worker.limiter.as_mut()?;
         if let Step::Negotiate(_) = exchange.step {
+            if !hub.is_known() && worker.strangers.has(&exchange.hub) {
+                return None;
+            }
             let Some(client) = limiter.client(limits, head, peer) else {
                 return Some(Ok(Verdict::Over(Limit::NoClientKey)));
             };

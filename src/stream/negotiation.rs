@@ -31,6 +31,10 @@ impl Stream {
         let Step::Negotiate(version) = exchange.step else { return None };
         let hub = hub.clone();
         if let Err(result) = expects_answer(answered, head) {
+            let is_success = (200..300).contains(&answered.status);
+            if is_success && matches!(result, Negotiation::Unrecognised | Negotiation::Failed) {
+                self.worker.borrow_mut().strangers.learn(&exchange.hub);
+            }
             self.counts.push(Count::Negotiation { hub, result });
             return None;
         }
@@ -54,6 +58,7 @@ impl Stream {
                 hub = name;
             }
         }
+        self.learn_strangers(&path, &answer);
         let (result, replacement) = match &answer {
             Answer::Id(issued) => {
                 self.log.push(("signalr_connection", token::fingerprint_of_id(&issued.id)));
@@ -70,6 +75,14 @@ impl Stream {
         };
         self.counts.push(Count::Negotiation { hub, result });
         replacement
+    }
+
+    fn learn_strangers(&self, path: &[u8], answer: &Answer) {
+        let strangers = &mut self.worker.borrow_mut().strangers;
+        match answer {
+            Answer::Unknown => strangers.learn(path),
+            Answer::Id(_) | Answer::OddId | Answer::Redirect | Answer::Error => strangers.forget(path),
+        }
     }
 
     fn seal(&mut self, id: &[u8], address: Address, moment: &mut Moment<'_>) -> Option<String> {
