@@ -1,4 +1,4 @@
-//! `check-config`: reads a plugin configuration as the module would, natively, and says what the module would say.
+//! `check-config`: reads a plugin configuration as the module would, natively, and prints what the module would say.
 //!
 //! The configuration is the file itself, as JSON or YAML, or stands in it: in an Envoy bootstrap or an EnvoyFilter as
 //! the `configuration` of a wasm filter, in a WasmPlugin or a TrafficExtension as `pluginConfig`.
@@ -9,16 +9,24 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use envoy_signalr::settings::{OWN_SECRET_WARNING, Settings, Surroundings};
+use envoy_signalr::settings::{AbsentKey, ClientKeySource, Hubs, OWN_SECRET_WARNING, Settings, Surroundings};
 use envoy_signalr::store::Secret;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A plugin configuration and the environment that its file gives to the module.
+/// A plugin configuration, and what its file says of the module's surroundings.
 #[derive(Debug, Default, PartialEq)]
 struct Found {
     json: String,
     env: BTreeMap<String, String>,
+    manager: Option<Manager>,
+}
+
+/// What limits rest on in the HTTP connection manager of an Envoy configuration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Manager {
+    uses_remote_address: bool,
+    normalizes_path: bool,
 }
 
 pub(crate) fn run(file: &Path) -> Result<ExitCode> {
@@ -26,11 +34,10 @@ pub(crate) fn run(file: &Path) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for found in find(&text).with_context(|| format!("{}", file.display()))? {
         match check(&found) {
-            Ok(warning) => println!(
-                "{}: ok{}",
-                file.display(),
-                warning.map(|text| format!("; warning: {text}")).unwrap_or_default()
-            ),
+            Ok(warnings) => {
+                println!("{}: ok", file.display());
+                warnings.iter().for_each(|warning| println!("{}: warning: {warning}", file.display()));
+            }
             Err(refusal) => {
                 println!("{}: configuration refused: {refusal}", file.display());
                 code = ExitCode::FAILURE;
@@ -40,17 +47,45 @@ pub(crate) fn run(file: &Path) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// The module's verdict: a warning, or why it refuses.
-fn check(found: &Found) -> Result<Option<&'static str>, String> {
+/// The module's verdict: what the operator should know, or why the module refuses.
+fn check(found: &Found) -> Result<Vec<&'static str>, String> {
     let warning = std::cell::Cell::new(None);
     let process_secret = || {
         warning.set(Some(OWN_SECRET_WARNING));
         Secret::new([0; 32])
     };
     let env = |name: &str| found.env.get(name).cloned().or_else(|| std::env::var(name).ok());
-    Settings::parse(found.json.as_bytes(), &Surroundings { env: &env, process_secret: &process_secret })
-        .map(|_| warning.get())
-        .map_err(|error| error.to_string())
+    let surroundings = Surroundings { env: &env, process_secret: &process_secret };
+    let settings = Settings::parse(found.json.as_bytes(), &surroundings).map_err(|error| error.to_string())?;
+    Ok(warning.get().into_iter().chain(warnings_of_limits(&settings, found.manager)).collect())
+}
+
+/// What a configuration with limits rests on, and does not have.
+fn warnings_of_limits(settings: &Settings, manager: Option<Manager>) -> Vec<&'static str> {
+    let limits = &settings.limits;
+    let counts = [limits.per_client, limits.per_hub, limits.total].iter().any(Option::is_some);
+    if !counts && limits.negotiate_rate.is_none() && limits.connect_rate.is_none() {
+        return Vec::new();
+    }
+    let by_address = limits.client.key == ClientKeySource::SourceAddress || limits.client.absent == AbsentKey::Address;
+    let mut warnings = Vec::new();
+    if matches!(settings.hubs, Hubs::Any) {
+        warnings.push(
+            "limits without hubs: any path counts as a hub as soon as it answers a negotiate; list your hubs in `hubs`",
+        );
+    }
+    if manager.is_some_and(|manager| by_address && !manager.uses_remote_address) {
+        warnings.push(
+            "limits count by the client's address, which a client can make up: set `use_remote_address: true` in the HTTP \
+             connection manager",
+        );
+    }
+    if manager.is_some_and(|manager| !manager.normalizes_path) {
+        warnings.push(
+            "a client can write a hub's path in several ways: set `normalize_path: true` in the HTTP connection manager",
+        );
+    }
+    warnings
 }
 
 fn find(text: &str) -> Result<Vec<Found>> {
@@ -70,7 +105,7 @@ fn find(text: &str) -> Result<Vec<Found>> {
         match document.get("kind").and_then(Value::as_str) {
             Some("WasmPlugin") => found.push(istio(document.get("spec"))),
             Some("TrafficExtension") => found.push(istio(document.pointer("/spec/wasm"))),
-            _ if around => search(document, &mut found)?,
+            _ if around => search(document, None, &mut found)?,
             _ => {
                 let json = if is_json { text.to_owned() } else { document.to_string() };
                 found.push(Found { json, ..Found::default() });
@@ -81,16 +116,25 @@ fn find(text: &str) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Looks for Envoy's wasm plugins at any depth.
-fn search(value: &Value, found: &mut Vec<Found>) -> Result<()> {
+/// Looks for Envoy's wasm plugins at any depth. `manager` is the connection manager around.
+fn search(value: &Value, manager: Option<Manager>, found: &mut Vec<Found>) -> Result<()> {
     match value {
         Value::Object(members) => {
+            let is_set = |name| members.get(name).and_then(Value::as_bool).unwrap_or(false);
+            let manager = members
+                .contains_key("http_filters")
+                .then(|| Manager {
+                    uses_remote_address: is_set("use_remote_address"),
+                    normalizes_path: is_set("normalize_path"),
+                })
+                .or(manager);
             if members.contains_key("vm_config") {
-                found.push(Found { json: any(members.get("configuration"))?, env: envoy_env(value) });
+                let json = any(members.get("configuration"))?;
+                found.push(Found { json, env: envoy_env(value), manager });
             }
-            members.values().try_for_each(|member| search(member, found))
+            members.values().try_for_each(|member| search(member, manager, found))
         }
-        Value::Array(items) => items.iter().try_for_each(|item| search(item, found)),
+        Value::Array(items) => items.iter().try_for_each(|item| search(item, manager, found)),
         _ => Ok(()),
     }
 }
@@ -103,6 +147,8 @@ fn istio(plugin: Option<&Value>) -> Found {
     Found {
         json: plugin.get("pluginConfig").map(Value::to_string).unwrap_or_default(),
         env: entries.filter_map(|entry| Some((text(entry, "name")?, text(entry, "value")?))).collect(),
+        // Istio's gateways have both settings.
+        manager: None,
     }
 }
 
@@ -124,4 +170,48 @@ fn envoy_env(plugin: &Value) -> BTreeMap<String, String> {
     let entries =
         plugin.pointer("/vm_config/environment_variables/key_values").and_then(Value::as_object).into_iter().flatten();
     entries.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(text: &str) -> Vec<&'static str> {
+        let found = find(text).unwrap();
+        check(&found[0]).unwrap()
+    }
+
+    #[test]
+    fn limits_without_what_they_rest_on_are_warned_of() {
+        let plugin = r#"{"hubs": HUBS, "affinity": {"keys": [{"id": "1", "secret": {"value": "0123456789abcdef0123456789abcdef"}}]}, "limits": {"connections": {"per_client": 1}}}"#;
+        let bootstrap = |manager: &str, hubs: &str| {
+            let value = Value::from(plugin.replace("HUBS", hubs));
+            let configuration = format!(r#"{{"@type": "google.protobuf.StringValue", "value": {value}}}"#);
+            format!(
+                r#"{{"static_resources": {{"typed_config": {{{manager} "http_filters": [{{"vm_config": {{}}, "configuration": {configuration}}}]}}}}}}"#
+            )
+        };
+        let listed = r#"[{"path": "/chat"}]"#;
+        for (name, text, expected) in [
+            ("all there", bootstrap(r#""use_remote_address": true, "normalize_path": true,"#, listed), vec![]),
+            ("no address", bootstrap(r#""normalize_path": true,"#, listed), vec!["use_remote_address"]),
+            (
+                "as given",
+                bootstrap(r#""use_remote_address": true, "normalize_path": false,"#, listed),
+                vec!["normalize_path"],
+            ),
+            ("nothing", bootstrap("", "[]"), vec!["`hubs`", "use_remote_address", "normalize_path"]),
+            ("a plugin alone", plugin.replace("HUBS", "[]"), vec!["`hubs`"]),
+        ] {
+            let got = warnings(&text);
+            assert_eq!(got.len(), expected.len(), "{name}: {got:?}");
+            assert!(got.iter().zip(expected).all(|(got, expected)| got.contains(expected)), "{name}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_bootstrap_has_no_warning_but_of_its_key() {
+        let text = fs::read_to_string(testbed::workspace().join("envoy/envoy.yaml")).unwrap();
+        assert!(warnings(&text).iter().all(|warning| *warning == OWN_SECRET_WARNING));
+    }
 }
