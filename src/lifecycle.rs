@@ -16,7 +16,7 @@ pub enum ClosedBy {
     IdleTimeout,
     /// Envoy: a drained listener, the longest life allowed.
     Gateway,
-    /// Envoy does not tell.
+    /// It cannot be known.
     Unknown,
 }
 
@@ -51,13 +51,24 @@ const IDLE: u64 = 1 << 16;
 /// `DurationTimeout`.
 const DURATION: u64 = 1 << 20;
 
+/// Who said goodbye first, in a Close frame or in SignalR's own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goodbye {
+    /// Nobody did.
+    Nobody,
+    /// This side.
+    Of(Direction),
+    /// No frame was read.
+    Unseen,
+}
+
 impl Ending {
-    /// Who ended the WebSocket; `first_close` is the side that sent the first Close frame.
-    pub fn closed_by(&self, first_close: Option<Direction>) -> ClosedBy {
-        match first_close {
-            Some(Direction::Received) => return ClosedBy::Client,
-            Some(Direction::Sent) => return ClosedBy::Server,
-            None => {}
+    /// Who ended the WebSocket.
+    pub fn closed_by(&self, goodbye: Goodbye) -> ClosedBy {
+        match goodbye {
+            Goodbye::Of(Direction::Received) => return ClosedBy::Client,
+            Goodbye::Of(Direction::Sent) => return ClosedBy::Server,
+            Goodbye::Nobody | Goodbye::Unseen => {}
         }
         let local = [b"downstream_local_disconnect".as_slice(), b"max_duration_timeout"];
         match self.flags {
@@ -65,6 +76,8 @@ impl Ending {
             flags if flags & DURATION != 0 || local.iter().any(|details| self.details.starts_with(details)) => {
                 ClosedBy::Gateway
             }
+            // After a goodbye of either side it is the server that ends the TCP connection (RFC 6455 section 7.1.1).
+            flags if flags & UPSTREAM != 0 && goodbye == Goodbye::Unseen => ClosedBy::Unknown,
             flags if flags & UPSTREAM != 0 => ClosedBy::Server,
             flags if flags & DOWNSTREAM != 0 => ClosedBy::Client,
             _ => ClosedBy::Unknown,
@@ -193,24 +206,50 @@ mod tests {
     /// The table of endings seen on Envoy 1.40.
     #[test]
     fn each_ending_has_one_who_ended_it() {
-        for (name, flags, details, close, expected) in [
-            ("client's Close", 16_384, "downstream_remote_disconnect", Some(Direction::Received), ClosedBy::Client),
-            ("server's Close", 16_384, "downstream_remote_disconnect", Some(Direction::Sent), ClosedBy::Server),
-            ("client's FIN or RST", 16_384, "downstream_remote_disconnect", None, ClosedBy::Client),
-            ("client's RST_STREAM", 268_435_456, "http2.remote_reset", None, ClosedBy::Client),
+        for (name, flags, details, goodbye, expected) in [
+            (
+                "client's Close",
+                16_384,
+                "downstream_remote_disconnect",
+                Goodbye::Of(Direction::Received),
+                ClosedBy::Client,
+            ),
+            ("server's Close", 16_384, "downstream_remote_disconnect", Goodbye::Of(Direction::Sent), ClosedBy::Server),
+            ("client's FIN or RST", 16_384, "downstream_remote_disconnect", Goodbye::Nobody, ClosedBy::Client),
+            ("client's RST_STREAM", 268_435_456, "http2.remote_reset", Goodbye::Nobody, ClosedBy::Client),
             (
                 "server's FIN or RST",
                 64,
                 "upstream_reset_after_response_started{connection_termination}",
-                None,
+                Goodbye::Nobody,
                 ClosedBy::Server,
             ),
-            ("silence", 65_536, "stream_idle_timeout", None, ClosedBy::IdleTimeout),
-            ("longest life", 0, "max_duration_timeout", None, ClosedBy::Gateway),
-            ("drain", 16_384, "downstream_local_disconnect(filter_chain_is_being_removed)", None, ClosedBy::Gateway),
-            ("reset by a filter", 0, "via_upstream", None, ClosedBy::Unknown),
+            (
+                "server's FIN after a goodbye that nobody read, or without one",
+                64,
+                "upstream_reset_after_response_started{connection_termination}",
+                Goodbye::Unseen,
+                ClosedBy::Unknown,
+            ),
+            (
+                "client's FIN, and no frame was read",
+                16_384,
+                "downstream_remote_disconnect",
+                Goodbye::Unseen,
+                ClosedBy::Client,
+            ),
+            ("silence", 65_536, "stream_idle_timeout", Goodbye::Nobody, ClosedBy::IdleTimeout),
+            ("longest life", 0, "max_duration_timeout", Goodbye::Nobody, ClosedBy::Gateway),
+            (
+                "drain",
+                16_384,
+                "downstream_local_disconnect(filter_chain_is_being_removed)",
+                Goodbye::Nobody,
+                ClosedBy::Gateway,
+            ),
+            ("reset by a filter", 0, "via_upstream", Goodbye::Nobody, ClosedBy::Unknown),
         ] {
-            assert_eq!(Ending { flags, details: details.into() }.closed_by(close), expected, "{name}");
+            assert_eq!(Ending { flags, details: details.into() }.closed_by(goodbye), expected, "{name}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::clock::Millis;
 use crate::frame::{Close, Direction, Event, Meter, PerDirection, Tally};
 use crate::hub::HubLabel;
-use crate::lifecycle::{ClosedBy, Ending, code_label};
+use crate::lifecycle::{ClosedBy, Ending, Goodbye, code_label};
 use crate::limit::Upstream;
 use crate::messages::{self, Handshake, Kind, Protocol};
 use crate::metrics::Count;
@@ -168,7 +168,7 @@ impl Socket {
         if self.opened.is_none() {
             return Vec::new();
         }
-        let mut fields = vec![("signalr_closed_by", ending.closed_by(self.goodbye).label().to_owned())];
+        let mut fields = vec![("signalr_closed_by", ending.closed_by(self.goodbye()).label().to_owned())];
         if let Some(PerDirection { received, sent }) = &self.observed {
             fields.extend([
                 ("signalr_close_code", code_label(self.close).to_owned()),
@@ -181,11 +181,19 @@ impl Socket {
         fields
     }
 
+    fn goodbye(&self) -> Goodbye {
+        match (&self.observed, self.goodbye) {
+            (None, _) => Goodbye::Unseen,
+            (Some(_), Some(direction)) => Goodbye::Of(direction),
+            (Some(_), None) => Goodbye::Nobody,
+        }
+    }
+
     /// It is over.
     pub fn finish(self, ending: &Ending, now: Millis) -> Vec<Count> {
-        let Self { hub, opened, observed, heard, goodbye, close, .. } = self;
+        let by = ending.closed_by(self.goodbye());
+        let Self { hub, opened, observed, heard, close, .. } = self;
         let Some(opened) = opened else { return vec![Count::WebSocketHandshakeFailed { hub, status: None }] };
-        let by = ending.closed_by(goodbye);
         let milliseconds = now.since(opened);
         let mut counts = vec![
             Count::WebSocketClosed { hub: hub.clone(), by, close },

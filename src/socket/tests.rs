@@ -121,6 +121,9 @@ fn without_detail_no_byte_is_looked_at() {
     assert_eq!(socket.pass(Direction::Sent, &frame(8, "")), None);
     assert_eq!(traffic.take(), []);
     let told = told(&socket.finish(&Ending { flags: 64, details: Vec::new() }, at(10)));
-    assert_eq!(told[0], "signalr_closed_by=.=server;.;signalr_code=.=none;.;websocket_connections_closed_total Add(1)");
+    assert_eq!(
+        told[0],
+        "signalr_closed_by=.=unknown;.;signalr_code=.=none;.;websocket_connections_closed_total Add(1)"
+    );
     assert_eq!(told.len(), 2, "no goodbye was seen, but none was looked for");
 }

@@ -192,7 +192,7 @@ fn expected(detail: &str, cases: &[Case], heard: &[(String, Heard)]) -> Vec<(Str
     for (case, cuts) in cases.iter().map(|case| (case, Cut::all(case.bytes().len()).len() as u64)) {
         let Case { closed_by, code, .. } = case;
         // The hub ends the TCP connection, and where no frame is read that is all there is to see.
-        let (by, code) = if detail == "connections" { ("server", "none") } else { (*closed_by, *code) };
+        let (by, code) = if detail == "connections" { ("unknown", "none") } else { (*closed_by, *code) };
         add(format!("websocket_connections_closed_total{{closed_by={by},code={code},hub=echo}}"), cuts);
         if detail != "connections" {
             add("websocket_messages_total{direction=received,hub=echo}".to_owned(), cuts * case.said().messages);
