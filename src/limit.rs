@@ -101,25 +101,24 @@ impl Limiter {
         {
             return Ok(Verdict::Over(Limit::NegotiateRate));
         }
+        let mut counts = None;
+        if let Some(limit) = limits.per_client {
+            let attempt = Attempt::start(Slot::of(client.0), limits, now.seconds(), store);
+            if attempt.has_all(client, limit) {
+                return Ok(Verdict::Over(Limit::PerClient));
+            }
+            counts = Some(attempt.counts);
+        }
         // A connect that is refused makes clients fall back to a worse transport, and stay there; a negotiate does not.
         if let Some(rate) = &limits.connect_rate
             && !rate::ask(Ask::Look, Bucket::Connect, *rate, client, now, store)?
         {
             return Ok(Verdict::Over(Limit::ConnectRate));
         }
-        if limits.per_client.is_none() && limits.per_hub.is_none() && limits.total.is_none() {
+        if limits.per_hub.is_none() && limits.total.is_none() {
             return Ok(Verdict::Within);
         }
-        let counts = match limits.per_client {
-            None => Counts::load(store),
-            Some(limit) => {
-                let attempt = Attempt::start(Slot::of(client.0), limits, now.seconds(), store);
-                if attempt.has_all(client, limit) {
-                    return Ok(Verdict::Over(Limit::PerClient));
-                }
-                attempt.counts
-            }
-        };
+        let counts = counts.unwrap_or_else(|| Counts::load(store));
         Ok(counts.full(limits, hub, now.seconds()).map_or(Verdict::Within, |full| Verdict::Over(full.into())))
     }
 
@@ -180,16 +179,17 @@ impl Limiter {
     /// Whether the connect rate lets a connection in that is not there. An id whose age shows that it was connected before takes
     /// no token: a resume that is refused would be the connection's end.
     fn pays(&self, rate: Rate, lease: &mut Lease, now: Millis, store: &dyn Store) -> Result<bool, LedgerFailure> {
-        let ask = if lease.is_new { Ask::Take } else { Ask::LookAtDebt };
+        let (ask, bucket) = if lease.is_new { (Ask::Take, Bucket::Connect) } else { (Ask::Look, Bucket::Trust) };
         lease.on_trust = (!lease.is_new).then_some(rate);
-        rate::ask(ask, Bucket::Connect, rate, lease.client, now, store)
+        rate::ask(ask, bucket, rate, lease.client, now, store)
     }
 
     /// The hub did not take the connection. Call before its end.
     pub fn refused(&self, lease: &Lease, now: Millis, store: &dyn Store) {
         if let Some(rate) = lease.on_trust {
             // It cannot be refused any more, and without the charge one old id would be a way round the rate.
-            let _ = rate::ask(Ask::Charge, Bucket::Connect, rate, lease.client, now, store);
+            let take = |bucket| rate::ask(Ask::Take, bucket, rate, lease.client, now, store);
+            let _ = take(Bucket::Connect).is_ok_and(|taken| taken || take(Bucket::Trust).unwrap_or(false));
         }
     }
 

@@ -15,8 +15,12 @@ const MOST_BUCKETS: usize = 256;
 /// Which of a client's buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bucket {
+    /// A token is a negotiate.
     Negotiate,
+    /// A token is a new connection.
     Connect,
+    /// A token is an id that passed without one because of its age, and that the hub did not know.
+    Trust,
 }
 
 impl Bucket {
@@ -24,6 +28,7 @@ impl Bucket {
         match self {
             Self::Negotiate => b'n',
             Self::Connect => b'c',
+            Self::Trust => b't',
         }
     }
 }
@@ -55,21 +60,17 @@ impl Level {
 pub(super) enum Ask {
     /// Whether there is a token. None is taken.
     Look,
-    /// A token, if there is one.
+    /// A token.
     Take,
-    /// A token even if there is none: the bucket goes into debt, by as much as it holds at most.
-    Charge,
-    /// Whether the debt has room. None is taken.
-    LookAtDebt,
 }
 
-/// Asks a client's bucket. False when it has no token, or its debt no room.
+/// Asks a client's bucket. False when it has no token.
 ///
 /// # Errors
 /// Too many conflicts.
 pub(super) fn ask(
     ask: Ask,
-    kind: Bucket,
+    bucket: Bucket,
     rate: Rate,
     client: ClientKey,
     now: Millis,
@@ -80,33 +81,28 @@ pub(super) fn ask(
     let now = now.micros();
     let ahead = u64::try_from(AHEAD.as_micros()).unwrap_or(u64::MAX);
     let capacity = rate.interval.saturating_mul(u64::from(rate.burst));
-    let in_debt = capacity.saturating_mul(2);
-    let most = match ask {
-        Ask::Look | Ask::Take => capacity,
-        Ask::Charge | Ask::LookAtDebt => in_debt,
-    };
     for _ in 0..TRIES {
         let loaded = store.load(&key);
         let version = loaded.as_ref().map_or(Version::ABSENT, |(_, version)| *version);
         let bytes = loaded.map(|(bytes, _)| bytes).unwrap_or_default();
         let mut levels: Vec<_> = bytes.chunks_exact(Level::LEN).filter_map(Level::from_bytes).collect();
         levels.retain(|level| level.full_at > now);
-        let is_own = |level: &Level| level.client == client.0 && level.bucket == kind.code();
+        let is_own = |level: &Level| level.client == client.0 && level.bucket == bucket.code();
         let own = levels.extract_if(.., |level| is_own(level)).next();
-        // What is beyond any debt was spent before the clock was set back, or under another configuration.
-        let fullest = now.saturating_add(in_debt).saturating_add(ahead);
+        // What is beyond any burst was spent before the clock was set back, or under another configuration.
+        let fullest = now.saturating_add(capacity).saturating_add(ahead);
         let spent_until = own.filter(|own| own.full_at <= fullest).map_or(now, |own| own.full_at);
         let full_at = spent_until.saturating_add(rate.interval);
-        let has_room = full_at.saturating_sub(now) <= most;
-        if !has_room || matches!(ask, Ask::Look | Ask::LookAtDebt) {
-            return Ok(has_room);
+        let has_token = full_at.saturating_sub(now) <= capacity;
+        if !has_token || ask == Ask::Look {
+            return Ok(has_token);
         }
         if levels.len() >= MOST_BUCKETS {
             // The one that is nearest to full loses least.
             levels.sort_by_key(|level| std::cmp::Reverse(level.full_at));
             levels.truncate(MOST_BUCKETS.saturating_sub(1));
         }
-        levels.push(Level { client: client.0, bucket: kind.code(), full_at });
+        levels.push(Level { client: client.0, bucket: bucket.code(), full_at });
         let bytes: Vec<u8> = levels.iter().flat_map(Level::bytes).collect();
         if store.swap(&key, &bytes, version).is_ok() {
             return Ok(true);
@@ -144,7 +140,7 @@ mod tests {
             (9_000, true),
             (9_000, true),
             (8_990, false),
-            // The clock was set back by more than a debt.
+            // The clock was set back.
             (1_000, true),
         ] {
             assert_eq!(take(1, Bucket::Connect, now), expected, "at {now} ms");
@@ -166,23 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_has_to_be_paid_before_there_is_a_token_again() {
+    fn a_look_takes_nothing() {
         let store = MemoryStore::default();
-        let rate = Rate { interval: 1_000_000, burst: 2 };
-        let ask = |what, now| ask(what, Bucket::Connect, rate, ClientKey([1; 8]), at(now), &store).unwrap();
+        let rate = Rate { interval: 1_000_000, burst: 1 };
+        let ask = |what, now| ask(what, Bucket::Trust, rate, ClientKey([1; 8]), at(now), &store).unwrap();
         for (what, now, expected) in [
             (Ask::Look, 10_000, true),
-            (Ask::Charge, 10_000, true),
-            (Ask::Charge, 10_000, true),
-            (Ask::Look, 10_000, false),
-            (Ask::LookAtDebt, 10_000, true),
-            (Ask::Charge, 10_000, true),
-            (Ask::Charge, 10_000, true),
-            (Ask::LookAtDebt, 10_000, false),
-            (Ask::Charge, 10_000, false),
-            (Ask::LookAtDebt, 11_000, true),
-            (Ask::Take, 12_000, false),
-            (Ask::Take, 13_000, true),
+            (Ask::Look, 10_000, true),
+            (Ask::Take, 10_000, true),
+            (Ask::Look, 10_999, false),
+            (Ask::Look, 11_000, true),
         ] {
             assert_eq!(ask(what, now), expected, "{what:?} at {now} ms");
         }
