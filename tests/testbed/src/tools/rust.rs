@@ -75,7 +75,8 @@ pub fn wasm_bindgen_runner() -> Result<PathBuf> {
         let mut install = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         install
             .args(["install", "wasm-bindgen-cli", "--version", &version, "--debug", "--quiet"])
-            .args(["--bin", "wasm-bindgen-test-runner", "--locked", "--root"])
+            // Not `--locked`: a registry that mirrors another may lack the newest versions that the lock file names.
+            .args(["--bin", "wasm-bindgen-test-runner", "--root"])
             .arg(to);
         process::run("cargo", install, Duration::from_secs(1_800)).map(drop)
     })?;
