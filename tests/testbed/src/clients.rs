@@ -7,13 +7,13 @@ mod chromium;
 mod dotnet;
 mod go;
 mod java;
-mod signalrcore;
+mod python;
 
 pub use chromium::{BrowserClient, drive_chromium, run_browser};
 pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet};
 pub use go::{GoClient, run_go};
 pub use java::{JavaClient, run_java};
-pub use signalrcore::run_signalrcore;
+pub use python::{PythonClient, run_python, run_signalrcore};
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -129,39 +129,6 @@ impl Default for NodeClient {
     }
 }
 
-/// A Python client, pysignalr or signalrcore: WebSockets only, negotiate version 0, no cookies for a gateway addressed by IP.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PythonClient {
-    /// The base URL, such as [`crate::envoy::Envoy::url`].
-    pub url: String,
-    /// The path of the hub.
-    pub hub: String,
-    /// How many connections it makes.
-    pub connects: u32,
-    /// How many of them at the same time.
-    pub parallel: u32,
-    /// How long each connection stays open once it has proved itself.
-    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
-    pub hold: Duration,
-    /// How long one try may take, holding aside. One that is expected to fail is not worth much of it.
-    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
-    pub try_timeout: Duration,
-}
-
-impl Default for PythonClient {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            hub: "/chat".into(),
-            connects: 20,
-            parallel: 10,
-            hold: Duration::ZERO,
-            try_timeout: PATIENCE,
-        }
-    }
-}
-
 /// What came of all the tries.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Outcome {
@@ -239,21 +206,6 @@ fn run_node_with(client: &NodeClient, options: &Value) -> Result<Outcome> {
     let command = node("signalr.mjs", options)?;
     let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
     report("node-client", command, timeout)
-}
-
-/// Runs pysignalr to its end.
-pub fn run_python(client: &PythonClient) -> Result<Outcome> {
-    drive_python("pysignalr_client.py", client)
-}
-
-fn drive_python(program: &str, client: &PythonClient) -> Result<Outcome> {
-    let packages = tools::python_clients()?;
-    let mut command = Command::new("python3");
-    // Nothing compiled into the source tree or the cache.
-    command.arg("-B").arg(driver(program)).arg(serde_json::to_string(client)?);
-    command.env("PYTHONPATH", packages);
-    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
-    report(program.trim_end_matches(".py"), command, timeout)
 }
 
 /// Runs a program of `tests/clients` in Node, tells it `options`, and returns its report.
