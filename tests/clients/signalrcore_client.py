@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from signalrcore.hub_connection_builder import HubConnectionBuilder
+from signalrcore.protocol.json_hub_protocol import JsonHubProtocol
 
 # Refusals are reported as tries; the library's own account of them would only fill the log.
 logging.disable(logging.CRITICAL)
@@ -38,7 +39,9 @@ urllib.request.urlopen = watched_urlopen
 class Connection:
     def __init__(self, options: dict[str, Any]) -> None:
         self.timeout = options.get('tryMs', 10000) / 1000
-        self.hub = HubConnectionBuilder().with_url(options['url'] + options['hub'], options={}).build()
+        builder = HubConnectionBuilder().with_url(options['url'] + options['hub'], options={})
+        # By itself signalrcore asks for version 0 of the protocol, which .NET Core 3.1 refuses.
+        self.hub = builder.with_hub_protocol(JsonHubProtocol(version=1)).build()
         self.opened: Future[None] = Future()
         self.closed = threading.Event()
         self.hub.on_open(lambda: self.opened.set_result(None))
