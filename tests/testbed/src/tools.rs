@@ -1,7 +1,7 @@
 //! What the testbed needs and this machine may lack, fetched once into a cache.
 //!
 //! Each tool has a file that finds or fetches it, and says which of the two it would be: that is what
-//! `cargo xtask doctor` prints ([`survey`]). Packages are pinned by version and hash, except Debian's.
+//! `cargo xtask doctor` prints ([`survey()`]). Packages are pinned by version and hash, except Debian's.
 mod chromium;
 mod clients;
 mod debian;
