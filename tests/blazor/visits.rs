@@ -3,8 +3,9 @@
 use std::thread;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use testbed::clients::drive_chromium;
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
 use testbed::hub::{Hub, HubOptions, HubRequest};
 use testbed::process::run_dir;
 
@@ -99,7 +100,11 @@ pub(crate) fn three_pods(app: &str, keys: &str) -> Vec<Hub> {
     pods
 }
 
+/// Balances at random: round robin and pages that always ask for as many things as there are pods beat in time, and then page
+/// and circuit meet without any affinity.
 pub(crate) fn envoy(pods: &[Hub], filter: Filter) -> Envoy {
     let hosts = Hosts::Fixed(pods.iter().map(Hub::address).collect());
-    Envoy::start(&EnvoyOptions { filter, hosts, ..EnvoyOptions::default() }).unwrap()
+    let at_random = |bootstrap: &mut Value| bootstrap["static_resources"]["clusters"][0]["lb_policy"] = "RANDOM".into();
+    let patch: Option<Patch> = Some(Box::new(at_random));
+    Envoy::start(&EnvoyOptions { filter, hosts, patch, ..EnvoyOptions::default() }).unwrap()
 }
