@@ -2,6 +2,8 @@
 //!
 //! What the core decides is proven in `src/limit/tests.rs`; here it is that Envoy tells it of every beginning and every end.
 
+#[path = "limits/bypass.rs"]
+mod bypass;
 #[path = "limits/clients.rs"]
 mod clients;
 #[path = "limits/counting.rs"]
