@@ -49,6 +49,8 @@ pub struct Seconds(u32);
 pub(crate) const AHEAD: Duration = Duration::from_secs(2);
 
 impl Seconds {
+    /// The Unix epoch.
+    pub(crate) const MIN: Self = Self(0);
     /// How many bytes [`Seconds::to_bytes`] gives.
     pub(crate) const LEN: usize = 4;
 

@@ -51,11 +51,6 @@ impl HubLabel {
         Self::clean(text.as_bytes())
     }
 
-    /// 32 bits that stand for the label where bytes count (FNV-1a).
-    pub(crate) fn hash(&self) -> u32 {
-        self.0.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-    }
-
     /// The label as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -37,6 +37,7 @@ pub mod frame;
 mod host;
 pub mod http;
 pub mod hub;
+pub mod ledger;
 pub mod lifecycle;
 pub mod limit;
 pub mod messages;

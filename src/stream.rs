@@ -17,8 +17,9 @@ use crate::clock::Millis;
 use crate::frame::Direction;
 use crate::http::{self, Head, HeaderOp};
 use crate::hub::{HubLabel, HubNames, Strangers};
+use crate::ledger::Session;
 use crate::lifecycle::{Ending, TELLING};
-use crate::limit::{Limiter, Peer, Rejection, Session};
+use crate::limit::{Limiter, Peer, Rejection};
 use crate::metrics::{Count, Negotiation};
 use crate::route;
 use crate::settings::{Hubs, Settings};
@@ -222,7 +223,7 @@ impl Stream {
         if let Some(socket) = self.socket.take() {
             let mut worker = self.worker.borrow_mut();
             if let (Some(upstream), Some(limiter)) = (&socket.upstream, &mut worker.limiter) {
-                limiter.upstreams.closed(upstream);
+                limiter.ledger.upstreams.closed(upstream);
             }
             self.log.extend(socket.log_fields(ending));
             self.counts.extend(socket.finish(ending, now));

@@ -12,7 +12,8 @@ use super::exchange::HttpExchange;
 use super::meters::Meters;
 use super::shared::SharedData;
 use super::{now, random, store};
-use crate::limit::{InstanceId, Limiter};
+use crate::ledger::InstanceId;
+use crate::limit::Limiter;
 use crate::metrics::Gauges;
 use crate::settings::{OWN_SECRET_WARNING, Settings, SettingsError, Surroundings};
 use crate::store::{self, Secret, SecretUse};
@@ -38,7 +39,7 @@ impl RootContext for Root {
         };
         match configure(&json, candidate) {
             Ok(settings) => {
-                self.worker.borrow_mut().limiter = limiter(candidate);
+                self.worker.borrow_mut().limiter = limiter(candidate, &settings);
                 self.gauges = Gauges::new(settings.per_upstream);
                 self.set_tick_period(BEAT);
                 self.settings = Some(Rc::new(settings));
@@ -52,15 +53,16 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        let Some(settings) = &self.settings else { return };
+        if self.settings.is_none() {
+            return;
+        }
         let mut worker = self.worker.borrow_mut();
         let mut meters = self.meters.borrow_mut();
         let now = now();
         worker.traffic.tick(now);
         meters.add(&worker.traffic.take());
         meters.add(&[SharedData::take_conflicts()]);
-        if let Some(limiter) = &mut worker.limiter {
-            let present = limiter.tick(settings.limits.long_polling_idle, now.seconds(), store());
+        if let Some(present) = worker.limiter.as_mut().and_then(|limiter| limiter.tick(now.seconds(), store())) {
             meters.set(&self.gauges.tell(&present, store()));
         }
     }
@@ -80,9 +82,10 @@ impl RootContext for Root {
 const BEAT: Duration = Duration::from_secs(1);
 
 /// The ledger's book-keeper for this thread, under a name that nobody had before.
-fn limiter(candidate: Secret) -> Option<Limiter> {
+fn limiter(candidate: Secret, settings: &Settings) -> Option<Limiter> {
     let instance = InstanceId::new(u32::from_be_bytes(random()?)).unwrap_or(InstanceId::MIN);
-    Some(Limiter::new(instance, store::process_secret(store(), SecretUse::Ledger, candidate).secret))
+    let secret = store::process_secret(store(), SecretUse::Ledger, candidate).secret;
+    Some(Limiter::new(instance, secret, &settings.limits))
 }
 
 fn configure(json: &[u8], candidate: Secret) -> Result<Settings, SettingsError> {

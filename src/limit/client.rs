@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use percent_encoding::percent_decode;
-use sha2::{Digest, Sha256};
 
 use crate::http::{self, Head};
+use crate::ledger::keyed_hash;
 use crate::settings::{AbsentKey, ClientKeySource, ClientSettings};
 use crate::store::Secret;
 
@@ -68,17 +68,6 @@ pub(super) fn key(settings: &ClientSettings, head: &Head, peer: &Peer, secret: &
         }
         None => None,
     }
-}
-
-/// 64 bits of SHA-256 over a secret, a purpose and a value.
-pub(super) fn keyed_hash(secret: &Secret, purpose: &str, value: &[u8]) -> [u8; 8] {
-    let digest = Sha256::new()
-        .chain_update(secret.bytes())
-        .chain_update(purpose)
-        .chain_update([0])
-        .chain_update(value)
-        .finalize();
-    digest.first_chunk().copied().unwrap_or_default()
 }
 
 fn query(head: &Head, name: &[u8]) -> Option<Vec<u8>> {

@@ -3,8 +3,9 @@
 //!
 //! A bucket whose time has passed is full, and that is what an absent one is, too: so idle clients cost nothing.
 
-use super::{ClientKey, LedgerFailure, TRIES};
+use super::ClientKey;
 use crate::clock::{AHEAD, Millis};
+use crate::ledger::{LedgerFailure, TRIES};
 use crate::settings::Rate;
 use crate::store::{Store, Version};
 

@@ -5,6 +5,7 @@ mod model;
 
 use super::*;
 use crate::http::Head;
+use crate::ledger::MOST_HOLDS;
 use crate::settings::{Settings, Surroundings};
 use crate::store::memory::MemoryStore;
 use crate::store::{Conflict, Version};
@@ -13,8 +14,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
-
-const IDLE: Duration = Duration::from_secs(15);
 
 fn settings(json: &str) -> Settings {
     let json = format!(r#"{{"limits": {json}}}"#);
@@ -44,7 +43,8 @@ struct Envoy {
 
 impl Envoy {
     fn new(workers: u32, json: &str) -> Self {
-        let worker = |id: u32| Limiter::new(InstanceId::new(id + 1).unwrap(), Secret::new([7; 32]));
+        let limits = settings(json).limits;
+        let worker = |id: u32| Limiter::new(InstanceId::new(id + 1).unwrap(), Secret::new([7; 32]), &limits);
         Self {
             workers: (0..workers).map(worker).collect(),
             store: MemoryStore::default(),
@@ -64,7 +64,7 @@ impl Envoy {
     fn delete_at(&mut self, worker: usize, client: &str, id: &str, hub: &HubLabel) {
         let session =
             self.workers[worker].session(&self.limits, &Head::default(), &peer(client), id.as_bytes(), hub).unwrap();
-        self.workers[worker].delete(&session, at(self.now).seconds(), &self.store);
+        self.workers[worker].ledger.delete(&session, at(self.now).seconds(), &self.store);
     }
 
     fn connect(
@@ -73,21 +73,21 @@ impl Envoy {
         client: &str,
         id: Option<&str>,
         transport: Transport,
-    ) -> (Verdict, Option<Lease>) {
+    ) -> (Verdict, Option<Admitted>) {
         let opening =
-            Opening { client: self.client(client), id: id.map(str::as_bytes), transport, hub: &hub(), issued: None };
+            Request { client: self.client(client), id: id.map(str::as_bytes), transport, hub: &hub(), issued: None };
         self.workers[worker].connect(&self.limits, &opening, at(self.now), &self.store).unwrap()
     }
 
-    fn open(&mut self, worker: usize, client: &str, id: &str) -> Option<Lease> {
+    fn open(&mut self, worker: usize, client: &str, id: &str) -> Option<Admitted> {
         self.connect(worker, client, Some(id), Transport::WebSockets).1
     }
 
-    fn poll(&mut self, worker: usize, client: &str, id: &str) -> Option<Lease> {
+    fn poll(&mut self, worker: usize, client: &str, id: &str) -> Option<Admitted> {
         self.connect(worker, client, Some(id), Transport::LongPolling).1
     }
 
-    fn end(&mut self, worker: usize, lease: Lease, end: End) {
+    fn end(&mut self, worker: usize, lease: Admitted, end: End) {
         self.workers[worker].end(lease, end, at(self.now).seconds(), &self.store);
     }
 
@@ -96,16 +96,18 @@ impl Envoy {
         for _ in 0..seconds {
             self.now += 1;
             for worker in living {
-                self.workers[*worker].tick(IDLE, at(self.now).seconds(), &self.store);
+                self.workers[*worker].tick(at(self.now).seconds(), &self.store);
             }
         }
     }
 
+    /// What all would publish that are not taken for dead.
     fn counted(&self) -> u64 {
-        Counts::load(&self.store).by_hub().iter().map(|(_, _, count)| count).sum()
+        let living = self.workers.iter().filter(|worker| worker.ledger.is_listed(&self.store));
+        living.map(|worker| worker.ledger.counted(&self.store)).sum()
     }
 
-    fn negotiate(&self, client: &str) -> Verdict {
+    fn negotiate(&mut self, client: &str) -> Verdict {
         let client = self.client(client);
         self.workers[0].negotiate(&self.limits, client, &hub(), at(self.now), &self.store).unwrap()
     }
@@ -249,12 +251,12 @@ fn a_resume_takes_no_token_and_is_no_new_connection() {
         r#"{"connections": {"per_client": 1, "total": 1}, "connect_rate": {"requests": 1, "per": "1h", "burst": 1}}"#,
     );
     let mut lease = envoy.open(0, ANN, "id").unwrap();
-    assert!(lease.is_new());
+    assert!(lease.lease.is_new());
     for n in 0..20 {
         envoy.end(n % 2, lease, End::Resumable);
         assert_eq!(envoy.counted(), 0, "a memory is no connection");
         lease = envoy.open((n + 1) % 2, ANN, "id").expect("the same id");
-        assert!(!lease.is_new());
+        assert!(!lease.lease.is_new());
         assert_eq!(envoy.counted(), 1);
     }
     envoy.end(0, lease, End::Resumable);
@@ -270,11 +272,13 @@ fn an_id_that_is_old_was_connected_before_or_is_paid_for() {
     let resume = |envoy: &mut Envoy, id: &[u8], age: u64| {
         let issued = Some(at(envoy.now));
         let opening =
-            Opening { client: envoy.client(ANN), id: Some(id), transport: Transport::WebSockets, hub: &hub, issued };
+            Request { client: envoy.client(ANN), id: Some(id), transport: Transport::WebSockets, hub: &hub, issued };
         let now = at(envoy.now + age);
         envoy.workers[0].connect(&envoy.limits, &opening, now, &envoy.store).unwrap().1
     };
-    assert!(resume(&mut envoy, b"a", 0).unwrap().is_new() && resume(&mut envoy, b"b", 14).unwrap().is_new());
+    assert!(
+        resume(&mut envoy, b"a", 0).unwrap().lease.is_new() && resume(&mut envoy, b"b", 14).unwrap().lease.is_new()
+    );
     assert!(resume(&mut envoy, b"c", 14).is_none(), "young ids take tokens");
     for n in 0..=2_u8 {
         let lease = resume(&mut envoy, &[n], 20);
@@ -282,7 +286,7 @@ fn an_id_that_is_old_was_connected_before_or_is_paid_for() {
             assert_eq!(n, 2, "as many as the bucket holds are trusted");
             return;
         };
-        assert!(!lease.is_new());
+        assert!(!lease.lease.is_new());
         envoy.workers[0].refused(&lease, at(envoy.now), &envoy.store);
         envoy.end(0, lease, End::Over);
     }
@@ -343,11 +347,10 @@ fn who_is_exempt_ends_nobody_elses_session() {
     let session = envoy.poll(0, ANN, "session").unwrap();
     envoy.end(0, session, End::BetweenPolls);
     envoy.now += 20;
-    let of_same_slot =
-        |id: &String| Slot::of(envoy.workers[0].connection(id.as_bytes()).0) == Slot::of(envoy.client(ANN).0);
+    let of_same_slot = |id: &String| envoy.workers[0].ledger.share_slot(id.as_bytes(), envoy.client(ANN).0);
     let id = (0..).map(|n| format!("id{n}")).find(of_same_slot).unwrap();
     let (client, id, hub) = (envoy.client(BOB), Some(id.as_bytes()), hub());
-    let opening = Opening { client, id, transport: Transport::WebSockets, hub: &hub, issued: None };
+    let opening = Request { client, id, transport: Transport::WebSockets, hub: &hub, issued: None };
     let exempt = settings(json);
     let opened = envoy.workers[0].connect(exempt.limits_for(true), &opening, at(envoy.now), &envoy.store);
     assert!(opened.is_ok_and(|(_, lease)| lease.is_some()));

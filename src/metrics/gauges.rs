@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::stat;
 use crate::hub::HubLabel;
-use crate::limit::{Present, Upstream};
+use crate::ledger::{Present, Upstream};
 use crate::signalr::Transport;
 use crate::store::{Store, Version};
 

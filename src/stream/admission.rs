@@ -5,7 +5,8 @@ use crate::affinity::{Answered, Decision, Pinned, Source};
 use crate::clock::{Millis, Seconds};
 use crate::http::Head;
 use crate::hub::HubLabel;
-use crate::limit::{self, End, Lease, LedgerFailure, Limit, Opening, Peer, Rejection, Session, Verdict};
+use crate::ledger::{End, LedgerFailure, Session};
+use crate::limit::{self, Admitted, Limit, Peer, Rejection, Verdict};
 use crate::metrics::{Count, InternalError};
 use crate::settings::{Limits, Mode};
 use crate::signalr::{Exchange, Step, Transport};
@@ -13,7 +14,7 @@ use crate::store::Store;
 
 /// A connection that this exchange holds, and how it lets go.
 pub(super) struct Held {
-    lease: Lease,
+    admitted: Admitted,
     end: End,
 }
 
@@ -91,14 +92,14 @@ impl Stream {
             return Some(Ok(Verdict::Over(Limit::NoClientKey)));
         };
         let issued = decision.pinned.as_ref().filter(of_connection).map(|pinned| pinned.issued);
-        let opening = Opening { client, id: decision.id.as_deref(), transport, hub, issued };
-        Some(limiter.connect(limits, &opening, moment.now, moment.store).map(|(verdict, lease)| {
+        let opening = limit::Request { client, id: decision.id.as_deref(), transport, hub, issued };
+        Some(limiter.connect(limits, &opening, moment.now, moment.store).map(|(verdict, admitted)| {
             let end = match transport {
                 Transport::LongPolling => End::BetweenPolls,
                 Transport::WebSockets if decision.id.is_some() => End::Resumable,
                 Transport::WebSockets | Transport::ServerSentEvents => End::Over,
             };
-            self.held = lease.map(|lease| Held { lease, end });
+            self.held = admitted.map(|admitted| Held { admitted, end });
             verdict
         }))
     }
@@ -107,17 +108,17 @@ impl Stream {
     pub(super) fn follow_connection(&mut self, request: &Request, answered: &Answered, store: &dyn Store) {
         let Answered { status, now, .. } = *answered;
         if let Some(held) = &mut self.held {
-            let began = match held.lease.transport() {
+            let began = match held.admitted.lease.transport() {
                 Transport::WebSockets => status == 101,
                 Transport::ServerSentEvents | Transport::LongPolling => status == 200,
             };
             if began {
-                self.counts.extend(begun(&held.lease, &request.decision, now));
+                self.counts.extend(begun(&held.admitted.lease, &request.decision, now));
             } else {
                 // The answer's body may take its time, such as a page's instead of a WebSocket.
                 held.end = End::Over;
                 if let Some(limiter) = &self.worker.borrow().limiter {
-                    limiter.refused(&held.lease, now, store);
+                    limiter.refused(&held.admitted, now, store);
                 }
                 self.release(now.seconds(), store);
             }
@@ -129,25 +130,25 @@ impl Stream {
             if let (Some(socket), Some(address), Some(limiter)) =
                 (&mut self.socket, &answered.upstream, &mut worker.limiter)
             {
-                socket.upstream = Some(limiter.upstreams.opened(socket.hub(), address));
+                socket.upstream = Some(limiter.ledger.upstreams.opened(socket.hub(), address));
             }
         }
         // Not 404: another pod answers so about a session that goes on.
         if let (200..300, Some(session), Some(limiter)) = (status, &request.session, &mut worker.limiter) {
-            limiter.delete(session, now.seconds(), store);
+            limiter.ledger.delete(session, now.seconds(), store);
         }
     }
 
     /// Lets go of the connection. What was let go of before stays so.
     pub(super) fn release(&mut self, now: Seconds, store: &dyn Store) {
         if let (Some(held), Some(limiter)) = (self.held.take(), &mut self.worker.borrow_mut().limiter) {
-            limiter.end(held.lease, held.end, now, store);
+            limiter.end(held.admitted, held.end, now, store);
         }
     }
 }
 
 /// What is counted when a hub has taken a connection.
-fn begun(lease: &Lease, decision: &Decision, now: Millis) -> Vec<Count> {
+fn begun(lease: &crate::ledger::Lease, decision: &Decision, now: Millis) -> Vec<Count> {
     let (hub, transport) = (lease.hub().clone(), lease.transport());
     match transport {
         _ if lease.is_new() => {

@@ -3,7 +3,7 @@
 mod counting;
 
 use super::*;
-use crate::limit::InstanceId;
+use crate::ledger::InstanceId;
 use crate::metrics::Kind;
 use crate::settings::Surroundings;
 use crate::store::Secret;
@@ -42,7 +42,7 @@ impl Gateway {
     fn new(json: &str, secret: u8) -> Self {
         let surroundings = Surroundings { env: &|_| None, process_secret: &|| Secret::new([secret; 32]) };
         let settings = Rc::new(Settings::parse(json.as_bytes(), &surroundings).unwrap());
-        let limiter = Some(Limiter::new(InstanceId::MIN, Secret::new([secret; 32])));
+        let limiter = Some(Limiter::new(InstanceId::MIN, Secret::new([secret; 32]), &settings.limits));
         let worker = Rc::new(RefCell::new(Worker { limiter, ..Worker::default() }));
         Self { settings, worker, store: MemoryStore::default(), seconds: 1_000_000, nonces: 0 }
     }

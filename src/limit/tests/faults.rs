@@ -38,7 +38,7 @@ fn conflicts_are_tried_again_and_then_told() {
     let lease = envoy.open(0, ANN, "id").unwrap();
     envoy.store.conflicts.set(1_000);
     let opening =
-        Opening { client: envoy.client(BOB), id: None, transport: Transport::WebSockets, hub: &hub(), issued: None };
+        Request { client: envoy.client(BOB), id: None, transport: Transport::WebSockets, hub: &hub(), issued: None };
     let failed = envoy.workers[0].connect(&envoy.limits, &opening, at(0), &envoy.store);
     assert_eq!(failed, Err(LedgerFailure));
     envoy.end(0, lease, End::Over);
@@ -57,8 +57,8 @@ fn an_instance_that_was_stuck_for_a_moment_begins_anew() {
         (
             "by an end",
             |envoy| {
-                let lease = envoy.workers[1].held.values().next().unwrap().clone();
-                envoy.end(1, lease, End::Over);
+                let lease = envoy.workers[1].ledger.leases().remove(0);
+                envoy.end(1, Admitted { lease, on_trust: None }, End::Over);
             },
             5,
         ),
@@ -77,8 +77,8 @@ fn an_instance_that_was_stuck_for_a_moment_begins_anew() {
             wake(&mut envoy);
             envoy.pass(10, &[0, 1]);
             assert_eq!(envoy.counted(), expected, "{name} after {stuck} s");
-            for lease in envoy.workers[1].held.values().cloned().collect::<Vec<_>>() {
-                envoy.end(1, lease, End::Over);
+            for lease in envoy.workers[1].ledger.leases() {
+                envoy.end(1, Admitted { lease, on_trust: None }, End::Over);
             }
             assert_eq!(envoy.counted(), 3, "{name} after {stuck} s, at the end");
         }
@@ -116,8 +116,7 @@ fn a_delete_that_wakes_a_stuck_instance_loses_no_count() {
     assert_eq!(envoy.counted(), 0);
 }
 
-/// Shared data in which something happens right after its numbers were loaded for the second time: the first is for the look
-/// whether the instance itself lives.
+/// Shared data in which something happens right after a slot was loaded for the first time.
 struct Interrupted<'a> {
     store: &'a MemoryStore,
     loads: Cell<u32>,
@@ -127,8 +126,8 @@ struct Interrupted<'a> {
 impl Store for Interrupted<'_> {
     fn load(&self, key: &str) -> Option<(Vec<u8>, Version)> {
         let loaded = self.store.load(key);
-        self.loads.set(self.loads.get() + u32::from(key == "envoy-signalr/counts"));
-        if self.loads.get() == 2
+        self.loads.set(self.loads.get() + u32::from(key.starts_with("envoy-signalr/1/slot/")));
+        if self.loads.get() == 1
             && let Some(interruption) = self.interruption.take()
         {
             interruption();
@@ -145,10 +144,11 @@ impl Store for Interrupted<'_> {
 fn an_instance_that_begins_in_the_middle_of_an_admission_is_not_taken_for_dead() {
     let envoy = Envoy::new(2, r#"{"connections": {"per_client": 9}}"#);
     let Envoy { store, limits, now, .. } = &envoy;
-    let [mut one, mut other] = [1, 2].map(|id| Limiter::new(InstanceId::new(id).unwrap(), Secret::new([7; 32])));
-    one.tick(IDLE, at(*now).seconds(), store);
+    let [mut one, mut other] =
+        [1, 2].map(|id| Limiter::new(InstanceId::new(id).unwrap(), Secret::new([7; 32]), limits));
+    one.tick(at(*now).seconds(), store);
     let (client, transport, hub) = (envoy.client(ANN), Transport::WebSockets, hub());
-    let opening = |id: &'static [u8]| Opening { client, id: Some(id), transport, hub: &hub, issued: None };
+    let opening = |id: &'static [u8]| Request { client, id: Some(id), transport, hub: &hub, issued: None };
     let begins = || {
         let first = other.connect(limits, &opening(b"of the other"), at(*now), store);
         assert!(first.is_ok_and(|(_, lease)| lease.is_some()));
@@ -156,8 +156,7 @@ fn an_instance_that_begins_in_the_middle_of_an_admission_is_not_taken_for_dead()
     let store = Interrupted { store, loads: Cell::new(0), interruption: RefCell::new(Some(Box::new(begins))) };
     let admitted = one.connect(limits, &opening(b"of one"), at(*now), &store);
     assert!(admitted.is_ok_and(|(_, lease)| lease.is_some()));
-    let entries = slots::load(Slot::of(client.0), store.store).0;
-    assert_eq!((entries.len(), envoy.counted()), (2, 2));
+    assert_eq!((Ledger::entries(client.0, store.store), one.ledger.counted(store.store)), (2, 1));
 }
 
 #[test]
@@ -204,12 +203,13 @@ impl Store for Contended<'_> {
 }
 
 #[test]
-fn numbers_that_could_not_be_written_are_made_up_for() {
-    let mut envoy = Envoy::new(1, r#"{"connections": {"per_client": 1}}"#);
+fn permits_that_could_not_be_given_back_are_given_back_within_a_second() {
+    let mut envoy = Envoy::new(2, r#"{"connections": {"total": 1}}"#);
     let lease = envoy.open(0, ANN, "id").unwrap();
-    let contended = Contended { store: &envoy.store, key: "envoy-signalr/counts" };
+    let contended = Contended { store: &envoy.store, key: "envoy-signalr/1/room/total" };
     envoy.workers[0].end(lease, End::Over, at(envoy.now).seconds(), &contended);
-    assert_eq!(envoy.counted(), 1, "the entry is gone, its number not");
-    envoy.pass(1, &[0]);
     assert_eq!(envoy.counted(), 0);
+    assert!(envoy.open(1, ANN, "other").is_none(), "the permit is still the first instance's");
+    envoy.pass(1, &[0, 1]);
+    assert!(envoy.open(1, ANN, "other").is_some());
 }

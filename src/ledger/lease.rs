@@ -1,42 +1,35 @@
-//! A connection that wants in, and what it holds once it is in.
+//! A connection that asks to be admitted, and what it holds once it is.
 
 use super::slots::{Slot, UNUSED};
-use super::{ClientKey, Limit};
 use crate::clock::{AHEAD, Millis, Seconds};
 use crate::hub::HubLabel;
-use crate::settings::{Limits, Rate};
 use crate::signalr::Transport;
+use std::time::Duration;
 
 /// A connection id as the ledger knows it: 64 bits of a keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ConnectionKey(pub(super) [u8; 8]);
 
-/// A connection admitted here. Give it back with [`Limiter::end`](super::Limiter::end).
+/// A connection admitted here. Give it back with [`Ledger::end`](super::Ledger::end).
 #[must_use = "a lease that is not ended counts until its instance dies"]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub(super) hold: u32,
-    pub(super) client: ClientKey,
+    pub(super) client: [u8; 8],
     pub(super) connection: ConnectionKey,
+    /// Where its entry is; `None` for a connection that nothing has to be remembered of.
+    pub(super) slot: Option<Slot>,
     pub(super) transport: Transport,
     pub(super) hub: HubLabel,
-    pub(super) sharding: Sharding,
     pub(super) is_new: bool,
-    /// When its id was issued, if that is known.
     pub(super) issued: Option<Millis>,
-    /// Charged if the hub does not know the id, which passed without a token because of its age.
-    pub(super) on_trust: Option<Rate>,
+    pub(super) idle: Duration,
 }
 
 impl Lease {
-    /// Whether the connection was not there before: no next poll, and no reconnect.
+    /// Whether the connection was not there before: no next poll, and no resume.
     pub fn is_new(&self) -> bool {
         self.is_new
-    }
-
-    /// Whether its id must be remembered beyond its end, because its age does not yet show that it was connected.
-    pub(super) fn is_young(&self, now: Seconds) -> bool {
-        self.issued.is_none_or(|issued| !is_older_than_unused(issued, now))
     }
 
     /// How it connects.
@@ -48,35 +41,32 @@ impl Lease {
     pub fn hub(&self) -> &HubLabel {
         &self.hub
     }
+
+    /// The client's key.
+    pub(crate) fn client(&self) -> [u8; 8] {
+        self.client
+    }
+
+    /// Whether its id must be remembered beyond its end, because its age does not yet show that it was connected.
+    pub(super) fn is_young(&self, now: Seconds) -> bool {
+        self.issued.is_none_or(|issued| !is_older_than_unused(issued, now))
+    }
 }
 
 /// Which slot a connection stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sharding {
+pub enum Sharding {
     /// That of its client, so that one slot has all of them.
     ByClient,
     /// That of its id: without a limit per client, thousands behind one address should not share a slot.
     ByConnection,
 }
 
-impl Sharding {
-    pub(super) fn of(limits: &Limits) -> Self {
-        if limits.per_client.is_some() { Self::ByClient } else { Self::ByConnection }
-    }
-
-    pub(super) fn slot(self, client: ClientKey, connection: ConnectionKey) -> Slot {
-        match self {
-            Self::ByClient => Slot::of(client.0),
-            Self::ByConnection => Slot::of(connection.0),
-        }
-    }
-}
-
-/// A connection that wants in.
+/// A connection that asks to be admitted.
 #[derive(Debug)]
 pub struct Opening<'a> {
     /// Whose it is.
-    pub client: ClientKey,
+    pub client: [u8; 8],
     /// Its id; `None` for a WebSocket that skipped negotiation.
     pub id: Option<&'a [u8]>,
     /// How it connects.
@@ -85,6 +75,10 @@ pub struct Opening<'a> {
     pub hub: &'a HubLabel,
     /// When the id was issued, if that is known.
     pub issued: Option<Millis>,
+    /// A long-polling session without a poll for so long has ended.
+    pub idle: Duration,
+    /// Where it is written down.
+    pub sharding: Sharding,
 }
 
 /// Whether a hub that still knows an id of this age has had a connection with it.
@@ -100,7 +94,7 @@ pub struct Session {
     /// The hub that the request is for; another route may answer for another path as if it had ended the session.
     pub(super) hub: HubLabel,
     /// The client that sent it, where a client's sessions are its own.
-    pub(super) client: Option<ClientKey>,
+    pub(super) client: Option<[u8; 8]>,
 }
 
 /// How a hold ends.
@@ -112,15 +106,6 @@ pub enum End {
     Resumable,
     /// A poll is over, and the next one may come.
     BetweenPolls,
-}
-
-/// What was decided about a request.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Within every limit.
-    Within,
-    /// Over this one. It passes all the same in shadow mode.
-    Over(Limit),
 }
 
 /// The ledger could not be read or written in [`TRIES`](super::TRIES) attempts.

@@ -1,0 +1,112 @@
+//! An instance's row as it is published: its connections by hub and transport, and its open WebSockets by pod.
+//!
+//! Binary, because every instance reads those of all others each second. A row of another format is a row without numbers:
+//! the keys of shared data carry the format's version.
+
+use std::collections::BTreeMap;
+
+use super::tally::Kind;
+use super::upstreams::Upstream;
+use crate::hub::HubLabel;
+use crate::signalr::Transport;
+
+/// Which of the limits that many clients share an instance keeps permits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracked {
+    /// `per_hub`.
+    pub per_hub: bool,
+    /// `total`.
+    pub total: bool,
+}
+
+/// What one row says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) tracked: Tracked,
+    pub(super) connections: BTreeMap<Kind, u64>,
+    pub(super) upstreams: BTreeMap<Upstream, u64>,
+}
+
+const PER_HUB: u8 = 1;
+const TOTAL: u8 = 2;
+/// Marks a row of pods; the others are marked by their transport.
+const POD: u8 = 3;
+
+pub(super) fn encode(
+    tracked: Tracked,
+    connections: &BTreeMap<Kind, u64>,
+    upstreams: &BTreeMap<Upstream, u64>,
+) -> Vec<u8> {
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    let mut bytes = vec![flag(tracked.per_hub, PER_HUB) | flag(tracked.total, TOTAL)];
+    for ((hub, transport), number) in connections {
+        bytes.push(transport.code());
+        bytes.extend(number.to_be_bytes());
+        put(&mut bytes, hub.as_str());
+    }
+    for (Upstream { hub, address }, number) in upstreams {
+        bytes.push(POD);
+        bytes.extend(number.to_be_bytes());
+        put(&mut bytes, hub.as_str());
+        put(&mut bytes, address.as_str());
+    }
+    bytes
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Numbers {
+    let mut numbers = Numbers::default();
+    let Some((flags, mut bytes)) = bytes.split_first() else { return numbers };
+    numbers.tracked = Tracked { per_hub: flags & PER_HUB != 0, total: flags & TOTAL != 0 };
+    while let Some(rest) = decode_one(bytes, &mut numbers) {
+        bytes = rest;
+    }
+    numbers
+}
+
+fn decode_one<'a>(bytes: &'a [u8], numbers: &mut Numbers) -> Option<&'a [u8]> {
+    let (kind, bytes) = bytes.split_first()?;
+    let (number, bytes) = bytes.split_first_chunk()?;
+    let (hub, bytes) = take(bytes)?;
+    if *kind == POD {
+        let (address, bytes) = take(bytes)?;
+        numbers.upstreams.insert(Upstream { hub, address }, u64::from_be_bytes(*number));
+        return Some(bytes);
+    }
+    numbers.connections.insert((hub, Transport::from_code(*kind)?), u64::from_be_bytes(*number));
+    Some(bytes)
+}
+
+/// A label, with its length before it.
+pub(super) fn put(bytes: &mut Vec<u8>, label: &str) {
+    bytes.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
+    bytes.extend(label.bytes());
+}
+
+/// The label at the start of `bytes`, and what follows.
+pub(super) fn take(bytes: &[u8]) -> Option<(HubLabel, &[u8])> {
+    let (length, bytes) = bytes.split_first()?;
+    let (label, rest) = bytes.split_at_checked(usize::from(*length))?;
+    Some((HubLabel::restored(str::from_utf8(label).ok()?), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn what_was_published_is_read_and_what_is_cut_is_left_out() {
+        let hub = HubLabel::learned(b"/chat");
+        let connections =
+            BTreeMap::from([((hub.clone(), Transport::LongPolling), 2), ((hub.clone(), Transport::WebSockets), 7)]);
+        let address = HubLabel::restored("10.0.0.1:80");
+        let upstreams = BTreeMap::from([(Upstream { hub, address }, 5)]);
+        let tracked = Tracked { per_hub: false, total: true };
+        let bytes = encode(tracked, &connections, &upstreams);
+        assert_eq!(decode(&bytes), Numbers { tracked, connections: connections.clone(), upstreams });
+        let cut = decode(bytes.get(..bytes.len() - 1).unwrap());
+        assert_eq!((cut.connections, cut.upstreams.len()), (connections, 0));
+        assert_eq!(decode(b""), Numbers::default());
+    }
+}

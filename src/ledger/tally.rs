@@ -1,0 +1,135 @@
+//! How many connections there are, by hub and transport, in numbers that nobody else writes.
+//!
+//! One instance counts a connection, from its first connect to its end: its *counter*, which stands in the entries of the
+//! connection. Polls and resumes may be held by others, and change no number. When a connection ends elsewhere, its counter gets
+//! a letter and takes it off a second later:
+//!
+//! ```text
+//!                                               a's number   letters to a
+//! a opens a session                             1
+//! b answers the session's next poll             1            the counter is still a
+//! the session's DELETE reaches c                1            −1
+//! a reads its letters                           0
+//! ```
+//!
+//! A letter to an instance that has died is void, as its number is. What a dead instance counted and another one still holds
+//! is counted anew by the next that sees it.
+
+use std::collections::BTreeMap;
+
+use super::instances::Instances;
+use super::numbers;
+use super::{LedgerFailure, TRIES};
+use crate::hub::HubLabel;
+use crate::signalr::Transport;
+use crate::store::{Store, Version};
+
+/// What numbers are kept by.
+pub(super) type Kind = (HubLabel, Transport);
+
+/// The numbers of one instance.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    own: BTreeMap<Kind, u64>,
+    /// Letters that met too many conflicts: the instance that they are for, what has ended, and how many.
+    unsent: Vec<(u32, Kind, u32)>,
+}
+
+impl Tally {
+    /// A connection that this instance counts has begun.
+    pub(super) fn begun(&mut self, kind: Kind) {
+        let number = self.own.entry(kind).or_default();
+        *number = number.saturating_add(1);
+    }
+
+    /// So many have ended.
+    pub(super) fn ended(&mut self, kind: &Kind, many: u32) {
+        let left = self.own.get(kind).copied().unwrap_or(0).saturating_sub(many.into());
+        self.own.insert(kind.clone(), left);
+    }
+
+    /// Drops what is at zero, which has been published: what began and ended within a second has its gauge, too.
+    pub(super) fn published(&mut self) {
+        self.own.retain(|_, number| *number > 0);
+    }
+
+    /// A connection has ended that `counter` counts.
+    pub(super) fn ended_elsewhere(&mut self, kind: Kind, counter: u32, instances: &mut Instances, store: &dyn Store) {
+        if send(counter, &kind, 1, instances, store).is_err() {
+            self.unsent.push((counter, kind, 1));
+        }
+    }
+
+    /// Sends what could not be sent before.
+    pub(super) fn send_again(&mut self, instances: &mut Instances, store: &dyn Store) {
+        self.unsent.retain(|(counter, kind, many)| send(*counter, kind, *many, instances, store).is_err());
+    }
+
+    /// Begins anew: everything is counted again.
+    pub(super) fn restart(&mut self) {
+        self.own.clear();
+    }
+
+    /// What this instance publishes.
+    pub(super) fn numbers(&self) -> &BTreeMap<Kind, u64> {
+        &self.own
+    }
+}
+
+/// Adds to the letters of an instance, unless it is dead.
+fn send(to: u32, kind: &Kind, many: u32, instances: &mut Instances, store: &dyn Store) -> Result<(), LedgerFailure> {
+    let Some(place) = instances.place_of(to, store) else { return Ok(()) };
+    for _ in 0..TRIES {
+        let (mut letters, version) = load(place, to, store);
+        let number = letters.entry(kind.clone()).or_default();
+        *number = number.saturating_add(many);
+        if store.swap(&key(place), &encode(to, &letters), version).is_ok() {
+            return Ok(());
+        }
+    }
+    Err(LedgerFailure)
+}
+
+/// Takes the letters of the instance at a place: what has ended elsewhere, and how often.
+pub(super) fn receive(place: usize, own: u32, store: &dyn Store) -> BTreeMap<Kind, u32> {
+    for _ in 0..TRIES {
+        let (letters, version) = load(place, own, store);
+        if letters.is_empty() || store.swap(&key(place), &encode(own, &BTreeMap::new()), version).is_ok() {
+            return letters;
+        }
+    }
+    BTreeMap::new()
+}
+
+fn key(place: usize) -> String {
+    format!("envoy-signalr/1/letters/{place}")
+}
+
+/// The letters at a place, if they are for the instance `to`: those of one that had the place before are void.
+pub(super) fn load(place: usize, to: u32, store: &dyn Store) -> (BTreeMap<Kind, u32>, Version) {
+    let Some((bytes, version)) = store.load(&key(place)) else { return (BTreeMap::new(), Version::ABSENT) };
+    let mut letters = BTreeMap::new();
+    let mut rest = bytes.strip_prefix(&to.to_be_bytes()).unwrap_or_default();
+    while let Some((kind, many, after)) = read(rest) {
+        letters.insert(kind, many);
+        rest = after;
+    }
+    (letters, version)
+}
+
+fn encode(to: u32, letters: &BTreeMap<Kind, u32>) -> Vec<u8> {
+    let mut bytes = to.to_be_bytes().to_vec();
+    for ((hub, transport), many) in letters {
+        bytes.push(transport.code());
+        bytes.extend(many.to_be_bytes());
+        numbers::put(&mut bytes, hub.as_str());
+    }
+    bytes
+}
+
+fn read(bytes: &[u8]) -> Option<(Kind, u32, &[u8])> {
+    let (transport, bytes) = bytes.split_first()?;
+    let (many, bytes) = bytes.split_first_chunk()?;
+    let (hub, rest) = numbers::take(bytes)?;
+    Some(((hub, Transport::from_code(*transport)?), u32::from_be_bytes(*many), rest))
+}
