@@ -2,6 +2,7 @@
 //!
 //! It needs Rust (by rustup), Python 3 and Node, installs everything else into a cache, and says what it does.
 
+mod bench;
 mod cargo;
 mod check_config;
 mod demo;
@@ -37,6 +38,8 @@ enum Task {
     Doctor,
     /// Build the module and print its path
     Wasm,
+    /// Measure what something costs
+    Bench(bench::Bench),
     /// What CI runs: check, then test, of which nothing may be skipped
     Ci,
     /// Validate a plugin configuration: JSON, YAML, or one inside an Envoy bootstrap, WasmPlugin, TrafficExtension or EnvoyFilter
@@ -60,6 +63,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo(options) => return demo::run(options),
         Task::Doctor => return doctor::run(),
+        Task::Bench(options) => bench::run(&options)?,
         Task::CheckConfig { file } => return check_config::run(&file),
         Task::Test { name } => tiers::test(name.as_deref(), Skips::here())?,
         Task::Check => cargo::check()?,
