@@ -45,7 +45,7 @@ fn admit(
 
 /// The example of [`tally`], with a death in the middle: the sum is right again when it is noticed, and places are free.
 #[test]
-fn a_session_that_three_instances_serve_is_one_connection_whoever_dies() {
+fn a_session_that_three_instances_serve_is_one_connection_after_a_death() {
     let hub = HubLabel::learned(b"/chat");
     let poll = opening(Some(b"session"), Transport::LongPolling, &hub);
     let other = opening(Some(b"other"), Transport::WebSockets, &hub);
