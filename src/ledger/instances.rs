@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Places are used again, because shared data has no delete. An instance that has neither joined nor beaten within [`STALE`] is
-//! taken out of the directory by the first that sees it; its row then belongs to nobody, and what it counted goes with it. One that was only
-//! stuck finds that its place is gone and begins anew under another name ([`Pulse::Reborn`]).
+//! taken out of the directory by the first that sees it; its row then belongs to nobody, and what it counted goes with it. One
+//! that was only stuck finds that its place is gone and begins anew under another name ([`Pulse::Reborn`]).
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -48,11 +48,6 @@ pub(super) enum Pulse {
     Alive,
     /// It has a new name: what it held under the old one is no longer counted.
     Reborn,
-}
-
-/// What a tick has read of another instance.
-pub(super) struct OtherRow {
-    pub(super) numbers: Vec<u8>,
 }
 
 impl Instances {
@@ -106,11 +101,11 @@ impl Instances {
         let mut rows = Vec::new();
         let mut dead = Vec::new();
         for (at, member) in directory.iter().enumerate().filter(|(at, member)| *at != place && member.is_there()) {
-            let row = load_row(at, store).filter(|row| row.instance == member.id);
-            let beat = row.as_ref().map_or(member.joined, |row| row.beat.max(member.joined));
+            let row = member.row(at, store);
+            let beat = member.beat(row.as_ref());
             if now.is_within(STALE, beat) {
                 others.insert(member.id, beat);
-                rows.extend(row.map(|row| OtherRow { numbers: row.numbers }));
+                rows.extend(row.map(|row| row.numbers));
             } else {
                 dead.push(at);
             }
@@ -138,8 +133,7 @@ impl Instances {
         let Some((place, member)) = directory.iter().enumerate().find(|(_, member)| member.id == id) else {
             return false;
         };
-        let row = load_row(place, store).filter(|row| row.instance == id);
-        let beat = row.map_or(member.joined, |row| row.beat.max(member.joined));
+        let beat = member.beat(member.row(place, store).as_ref());
         let lives = now.is_within(STALE, beat);
         if lives {
             self.others.insert(id, beat);
@@ -214,6 +208,16 @@ impl Member {
         self.id != 0
     }
 
+    /// The row at `place`, if this instance wrote it.
+    fn row(&self, place: usize, store: &dyn Store) -> Option<Row> {
+        load_row(place, store).filter(|row| row.instance == self.id)
+    }
+
+    /// The latest sign of life: the beat in its row, or its joining.
+    fn beat(&self, row: Option<&Row>) -> Seconds {
+        row.map_or(self.joined, |row| row.beat.max(self.joined))
+    }
+
     fn read(bytes: &[u8]) -> Option<Self> {
         let (id, bytes) = bytes.split_first_chunk()?;
         let (joined, _) = bytes.split_first_chunk()?;
@@ -224,7 +228,7 @@ impl Member {
 /// What a tick has found.
 pub(super) struct Census {
     /// The numbers of the other living instances.
-    pub(super) rows: Vec<OtherRow>,
+    pub(super) rows: Vec<Vec<u8>>,
     /// How many living instances have a place before this one.
     pub(super) rank: usize,
 }

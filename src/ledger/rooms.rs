@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use super::instances::Instances;
-use super::{LedgerFailure, TRIES};
+use super::{LedgerFailure, TRIES, numbers};
 use crate::clock::Seconds;
 use crate::store::{Store, Version};
 
@@ -20,7 +20,7 @@ use crate::store::{Store, Version};
 const BATCH: i64 = 32;
 /// An instance takes at most this part of its share of the room at once.
 const PART: i64 = 8;
-/// Keys for hubs. Names that share a key are told apart in it.
+/// Keys for hubs. Hubs whose names hash to the same key share it; each of its records names its hub.
 const KEYS: u32 = 256;
 
 /// Which limit the room is under.
@@ -77,8 +77,7 @@ impl Rooms {
             let (batch, far) = match ceiling {
                 Ceiling::Any => (1, spare.far),
                 Ceiling::AtMost { limit, elsewhere } => {
-                    let held: i64 = permits.iter().filter(|one| one.scope == *scope).map(|one| one.held).sum();
-                    let room = i64::from(limit).saturating_sub(held).saturating_sub(elsewhere);
+                    let room = i64::from(limit).saturating_sub(held(&permits, scope)).saturating_sub(elsewhere);
                     if room < 1 {
                         spare.far = false;
                         return Ok(false);
@@ -111,8 +110,7 @@ impl Rooms {
             return true;
         }
         let (permits, _) = load(scope, instances, now, store);
-        let held: i64 = permits.iter().filter(|one| one.scope == *scope).map(|one| one.held).sum();
-        held.saturating_add(elsewhere) < i64::from(limit)
+        held(&permits, scope).saturating_add(elsewhere) < i64::from(limit)
     }
 
     /// Gives a permit back.
@@ -176,6 +174,11 @@ struct Permits {
     scope: Scope,
 }
 
+/// The permits that all instances hold in `scope`. A key of hubs may carry others, too.
+fn held(permits: &[Permits], scope: &Scope) -> i64 {
+    permits.iter().filter(|one| one.scope == *scope).map(|one| one.held).sum()
+}
+
 fn add(permits: &mut Vec<Permits>, scope: &Scope, instance: u32, by: i64) {
     match permits.iter_mut().find(|one| one.instance == instance && one.scope == *scope) {
         Some(own) => own.held = own.held.saturating_add(by),
@@ -195,11 +198,9 @@ fn load(scope: &Scope, instances: &mut Instances, now: Seconds, store: &dyn Stor
 fn encode(permits: &[Permits]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for one in permits {
-        let name = one.scope.name().as_bytes();
         bytes.extend(one.instance.to_be_bytes());
         bytes.extend(one.held.to_be_bytes());
-        bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-        bytes.extend(name);
+        numbers::put(&mut bytes, one.scope.name());
     }
     bytes
 }
@@ -216,8 +217,7 @@ fn decode(mut bytes: &[u8], is_total: bool) -> Vec<Permits> {
 fn decode_one(bytes: &[u8], is_total: bool) -> Option<(Permits, &[u8])> {
     let (instance, bytes) = bytes.split_first_chunk()?;
     let (held, bytes) = bytes.split_first_chunk()?;
-    let (length, bytes) = bytes.split_first()?;
-    let (name, rest) = bytes.split_at_checked(usize::from(*length))?;
-    let scope = if is_total { Scope::Total } else { Scope::Hub(str::from_utf8(name).ok()?.to_owned()) };
+    let (label, rest) = numbers::take(bytes)?;
+    let scope = if is_total { Scope::Total } else { Scope::Hub(label.as_str().to_owned()) };
     Some((Permits { instance: u32::from_be_bytes(*instance), held: i64::from_be_bytes(*held), scope }, rest))
 }

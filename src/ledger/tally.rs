@@ -31,8 +31,8 @@ pub(super) type Kind = (HubLabel, Transport);
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     own: BTreeMap<Kind, u64>,
-    /// Letters that met too many conflicts: the instance that they are for, what has ended, and how many.
-    unsent: Vec<(u32, Kind, u32)>,
+    /// Letters that met too many conflicts: the instance that each is for, and the kind of the connection that has ended.
+    unsent: Vec<(u32, Kind)>,
 }
 
 impl Tally {
@@ -55,14 +55,14 @@ impl Tally {
 
     /// A connection has ended that `counter` counts.
     pub(super) fn ended_elsewhere(&mut self, kind: Kind, counter: u32, instances: &mut Instances, store: &dyn Store) {
-        if send(counter, &kind, 1, instances, store).is_err() {
-            self.unsent.push((counter, kind, 1));
+        if send(counter, &kind, instances, store).is_err() {
+            self.unsent.push((counter, kind));
         }
     }
 
     /// Sends what could not be sent before.
     pub(super) fn send_again(&mut self, instances: &mut Instances, store: &dyn Store) {
-        self.unsent.retain(|(counter, kind, many)| send(*counter, kind, *many, instances, store).is_err());
+        self.unsent.retain(|(counter, kind)| send(*counter, kind, instances, store).is_err());
     }
 
     /// Begins anew: everything is counted again.
@@ -76,13 +76,13 @@ impl Tally {
     }
 }
 
-/// Adds to the letters of an instance, unless it is dead.
-fn send(to: u32, kind: &Kind, many: u32, instances: &mut Instances, store: &dyn Store) -> Result<(), LedgerFailure> {
+/// Adds one ended connection to the letters of an instance, unless it is dead.
+fn send(to: u32, kind: &Kind, instances: &mut Instances, store: &dyn Store) -> Result<(), LedgerFailure> {
     let Some(place) = instances.place_of(to, store) else { return Ok(()) };
     for _ in 0..TRIES {
         let (mut letters, version) = load(place, to, store);
         let number = letters.entry(kind.clone()).or_default();
-        *number = number.saturating_add(many);
+        *number = number.saturating_add(1);
         if store.swap(&key(place), &encode(to, &letters), version).is_ok() {
             return Ok(());
         }

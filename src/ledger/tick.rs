@@ -48,7 +48,7 @@ impl Ledger {
         };
         let row = numbers::encode(own.tracked, &own.connections, &own.upstreams);
         let Census { rows, rank } = self.instances.publish(&row, now, store)?;
-        let others: Vec<Numbers> = rows.iter().map(|row| numbers::decode(&row.numbers)).collect();
+        let others: Vec<Numbers> = rows.iter().map(|row| numbers::decode(row)).collect();
         self.tally.published();
         self.elsewhere = elsewhere(&others);
         self.sweep(rank, now, store);
@@ -179,19 +179,20 @@ fn elsewhere(others: &[Numbers]) -> BTreeMap<Scope, i64> {
     sums
 }
 
+fn add_all<K: Ord + Clone>(sums: &mut BTreeMap<K, u64>, numbers: &BTreeMap<K, u64>) {
+    for (key, number) in numbers {
+        let sum = sums.entry(key.clone()).or_default();
+        *sum = sum.saturating_add(*number);
+    }
+}
+
 impl Present {
     fn sum<'a>(all: impl Iterator<Item = &'a Numbers>) -> Self {
         let mut connections: BTreeMap<Kind, u64> = BTreeMap::new();
         let mut upstreams: BTreeMap<Upstream, u64> = BTreeMap::new();
         for numbers in all {
-            for (kind, number) in &numbers.connections {
-                let sum = connections.entry(kind.clone()).or_default();
-                *sum = sum.saturating_add(*number);
-            }
-            for (upstream, number) in &numbers.upstreams {
-                let sum = upstreams.entry(upstream.clone()).or_default();
-                *sum = sum.saturating_add(*number);
-            }
+            add_all(&mut connections, &numbers.connections);
+            add_all(&mut upstreams, &numbers.upstreams);
         }
         let connections = connections.into_iter().map(|((hub, transport), sum)| (hub, transport, sum)).collect();
         Self { connections, upstreams }
