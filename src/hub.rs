@@ -1,4 +1,4 @@
-//! Hubs as metrics and limits tell them apart: by label. It is the only label that a client could make up, and therefore the
+//! The labels by which metrics and limits identify hubs. It is the only label that a client could make up, and therefore the
 //! one with a bound.
 
 mod names;

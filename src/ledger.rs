@@ -112,7 +112,7 @@ pub struct Look {
     counted: Option<(u32, (HubLabel, Transport))>,
     /// Whether the connection is there, or was a moment ago.
     pub is_there: bool,
-    /// Whether its age shows that it was connected before, on whatever gateway.
+    /// Whether its age shows that it was connected before, on this gateway or another.
     pub is_old: bool,
 }
 

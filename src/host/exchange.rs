@@ -34,7 +34,7 @@ impl HttpExchange {
         self.settings.pin.header.clone()
     }
 
-    /// The claim that tells clients apart, as `jwt_authn` left it with `payload_in_metadata: payload`, which is Istio's too.
+    /// The claim that identifies a client, as `jwt_authn` left it with `payload_in_metadata: payload`, which is Istio's too.
     fn verified_claim(&self) -> Option<Vec<u8>> {
         let ClientKeySource::JwtClaim(name) = &self.settings.limits.client.key else { return None };
         property(&["metadata", "filter_metadata", "envoy.filters.http.jwt_authn", "payload", name])

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::hub::HubLabel;
 use crate::token::Address;
 
-/// How many pairs of hub and pod an instance tells apart: as many series; later pods are counted as `other`.
+/// How many pairs of hub and pod an instance counts one by one: as many series; later pods are counted as `other`.
 const MOST: usize = 256;
 
 /// A hub and a pod of it.
