@@ -70,11 +70,6 @@ impl Seconds {
         seen <= self.plus(AHEAD) && self.since(seen) < life
     }
 
-    /// Which of `parts` turns it is; 0 when there are none.
-    pub(crate) fn modulo(self, parts: u16) -> u16 {
-        self.0.checked_rem(u32::from(parts)).and_then(|rest| u16::try_from(rest).ok()).unwrap_or(0)
-    }
-
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
         self.0.to_be_bytes()
     }

@@ -47,13 +47,18 @@ impl HubLabel {
     }
 
     /// A label that was written down before.
-    pub(crate) fn restored(text: &str) -> Self {
-        Self::clean(text.as_bytes())
+    pub(crate) fn restored(text: &[u8]) -> Self {
+        Self::clean(text)
     }
 
     /// The label as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The label as it is written down.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// The label of a pod: its address.

@@ -20,7 +20,7 @@ mod tally;
 mod tick;
 mod upstreams;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -28,19 +28,19 @@ use sha2::{Digest, Sha256};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
-use crate::store::{Secret, Store, Version};
+use crate::store::{Conflict, Secret, Store};
 
 pub use instances::InstanceId;
-pub use lease::{End, Lease, LedgerFailure, Opening, Session, Sharding};
+pub use lease::{End, Lease, LedgerFailure, Opening, Session};
 pub use numbers::Tracked;
 pub use tick::Present;
 pub use upstreams::{Upstream, Upstreams};
 
-use instances::Instances;
+use instances::{Instances, STALE};
 use lease::ConnectionKey;
 use rooms::{Ceiling, Rooms, Scope};
-use slots::{Entry, Slot, Standing};
-use tally::Tally;
+use slots::{Change, Draft, Ended, Entry, Page, Slot, Standing};
+use tally::{Kind, Tally};
 
 /// Holds of one id that count as one connection: the present socket, and those that broke off and were not noticed yet.
 /// Any more count as connections of their own, or an `id` of some other application could stand for any number of sockets.
@@ -63,53 +63,59 @@ pub struct Ledger {
     held: BTreeMap<u32, Lease>,
     /// Ends that met too many conflicts: tried again at the next tick.
     unfinished: Vec<(Lease, End)>,
+    /// Slots to look through, and when: see [`tick`].
+    watched: BTreeMap<Slot, Seconds>,
+    /// How far the sweep of all slots has come.
+    swept: u16,
     next_hold: u32,
     /// Open WebSockets by pod.
     pub upstreams: Upstreams,
 }
 
-/// How many connections there may be, in plain numbers. `None` is no limit.
+/// On which terms connections are admitted, in plain numbers. A limit that is `None` does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ceilings {
-    /// Of one client.
+pub struct Terms {
+    /// Connections of one client.
     pub per_client: Option<u32>,
-    /// Of one hub.
+    /// Connections of one hub.
     pub per_hub: Option<u32>,
-    /// Of all.
+    /// All connections.
     pub total: Option<u32>,
+    /// Whether a connection over a limit is refused. Otherwise it is admitted, and the limit is reported.
+    pub enforced: bool,
+    /// How long a long-polling session may go without a poll.
+    pub idle: Duration,
 }
 
-/// A ceiling that was reached.
+/// A limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// [`Ceilings::per_client`].
+    /// [`Terms::per_client`].
     PerClient,
-    /// [`Ceilings::per_hub`].
+    /// [`Terms::per_hub`].
     PerHub,
-    /// [`Ceilings::total`].
+    /// [`Terms::total`].
     Total,
 }
 
-/// What became of a connection that asked.
+/// The outcome of an admission.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is in, and within every ceiling unless there is one here, which then was not enforced.
+    /// The connection is admitted. If a limit was reached, it is here, and was not enforced.
     Admitted(Lease, Option<Reached>),
-    /// It is not, because of this ceiling.
+    /// The connection is refused, because this limit is reached.
     Refused(Reached),
     /// Somebody else wrote in between: look again.
     Conflict,
 }
 
-/// One look at what is there before a connection is admitted.
+/// What is known of a connection before it is admitted.
 pub struct Look {
-    slot: Option<Slot>,
     connection: ConnectionKey,
-    entries: Vec<Entry>,
-    before: Vec<Entry>,
-    version: Version,
-    /// What the connection is counted as, and by whom, if it is.
-    counted: Option<(u32, (HubLabel, Transport))>,
+    /// Where its entries are. `None` for a connection that nobody can ask for again: it gets no entry.
+    page: Option<Page>,
+    /// What the connection is counted as, and by which instance, if it is counted.
+    counted: Option<(u32, Kind)>,
     /// Whether the connection is there, or was a moment ago.
     pub is_there: bool,
     /// Whether its age shows that it was connected before, on this gateway or another.
@@ -128,28 +134,31 @@ impl Ledger {
             elsewhere: BTreeMap::new(),
             held: BTreeMap::new(),
             unfinished: Vec::new(),
+            watched: BTreeMap::new(),
+            swept: 0,
             next_hold: 1,
             upstreams: Upstreams::default(),
         }
     }
 
-    /// Whether the client has as many connections as it may have.
-    pub fn has_all(&mut self, client: [u8; 8], limit: u32, now: Seconds, store: &dyn Store) -> bool {
-        let (entries, _) = slots::load(Slot::of(client), store);
-        let mut living = entries;
-        living.retain(|entry| self.lives(entry, now, store));
-        connections_of(&living, client).len() >= usize::try_from(limit).unwrap_or(usize::MAX)
-    }
-
-    /// The first of these ceilings that has no room for one more.
-    pub fn full(&mut self, ceilings: &Ceilings, hub: &HubLabel, now: Seconds, store: &dyn Store) -> Option<Reached> {
-        let scopes = [
-            (ceilings.per_hub, Scope::Hub(hub.as_str().to_owned()), Reached::PerHub),
-            (ceilings.total, Scope::Total, Reached::Total),
-        ];
-        for (limit, scope, reached) in scopes {
-            let Some(limit) = limit else { continue };
-            let elsewhere = self.elsewhere.get(&scope).copied().unwrap_or(0);
+    /// The first limit that has no room for one more connection of a client at a hub. Takes nothing.
+    pub fn full(
+        &mut self,
+        terms: &Terms,
+        client: [u8; 8],
+        hub: &HubLabel,
+        now: Seconds,
+        store: &dyn Store,
+    ) -> Option<Reached> {
+        if let Some(limit) = terms.per_client {
+            let page = Page::load(Slot::of(client), store);
+            if self.has_all(&page, client, None, limit, now, store) {
+                return Some(Reached::PerClient);
+            }
+        }
+        for (scope, reached) in self.scopes(hub) {
+            let Some(limit) = terms.limit(reached) else { continue };
+            let elsewhere = self.elsewhere(&scope);
             if !self.rooms.has_room(&scope, limit, elsewhere, &mut self.instances, now, store) {
                 return Some(reached);
             }
@@ -161,95 +170,92 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerFailure`].
-    pub fn look(&mut self, opening: &Opening<'_>, now: Seconds, store: &dyn Store) -> Result<Look, LedgerFailure> {
+    pub fn look(
+        &mut self,
+        opening: &Opening<'_>,
+        terms: &Terms,
+        now: Seconds,
+        store: &dyn Store,
+    ) -> Result<Look, LedgerFailure> {
         self.wake(now, store)?;
         let is_old = opening.issued.is_some_and(|issued| lease::is_older_than_unused(issued, now));
-        let (mut connection, has_id) = match opening.id {
-            Some(id) => (self.connection(id), true),
-            None => (self.connection_without_id(), false),
-        };
-        if !has_id && opening.sharding == Sharding::ByConnection {
-            // Nobody will ask for it again.
-            let (entries, before) = (Vec::new(), Vec::new());
-            return Ok(Look {
-                slot: None,
-                connection,
-                entries,
-                before,
-                version: Version::ABSENT,
-                counted: None,
-                is_there: false,
-                is_old,
-            });
-        }
-        loop {
-            let slot = opening.sharding.slot(opening.client, connection);
-            let (before, version) = slots::load(slot, store);
-            let mut entries = before.clone();
-            entries.retain(|entry| self.lives(entry, now, store));
-            let own = || entries.iter().filter(|entry| entry.connection == connection);
-            let holds = own().filter(|entry| !entry.is_memory()).count();
-            if holds >= MOST_HOLDS {
-                connection = self.connection_without_id();
-                continue;
+        let mut look = Look { connection: ConnectionKey([0; 8]), page: None, counted: None, is_there: false, is_old };
+        look.connection = match opening.id {
+            Some(id) => self.connection(id),
+            None => {
+                let connection = self.connection_without_id();
+                if terms.per_client.is_none() {
+                    return Ok(Look { connection, ..look });
+                }
+                connection
             }
-            let is_there = own().next().is_some();
-            // Also by an entry whose holder has died: its counter may live.
-            let same = before.iter().filter(|entry| entry.connection == connection && !entry.is_memory());
-            let counted = same.map(|entry| (entry.counter, entry.kind())).next_back();
-            let counted = counted.filter(|(counter, _)| self.instances.is_alive(*counter, now, store));
-            let is_there = is_there || counted.is_some();
-            return Ok(Look { slot: Some(slot), connection, entries, before, version, counted, is_there, is_old });
+        };
+        loop {
+            let page = Page::load(terms.slot(opening.client, look.connection), store);
+            let mut holds = 0_usize;
+            for entry in page.entries().filter(|entry| entry.connection == look.connection) {
+                let lives = self.lives(&entry, now, store);
+                look.is_there |= lives;
+                if !entry.is_memory() {
+                    holds = holds.saturating_add(usize::from(lives));
+                    // Also by an entry whose holder has died: its counter may live.
+                    if self.instances.is_alive(entry.counter, now, store) {
+                        look.counted = Some((entry.counter, entry.kind()));
+                        look.is_there = true;
+                    }
+                }
+            }
+            if holds < MOST_HOLDS {
+                return Ok(Look { page: Some(page), ..look });
+            }
+            look = Look { connection: self.connection_without_id(), counted: None, is_there: false, ..look };
         }
     }
 
-    /// Admits a connection after a look, unless it is over a ceiling and `enforced`.
+    /// Admits a connection after a look, or finds the limit that it is over.
     ///
     /// # Errors
     /// [`LedgerFailure`]; then nothing is held.
     pub fn admit(
         &mut self,
-        look: Look,
+        look: &Look,
         opening: &Opening<'_>,
-        ceilings: &Ceilings,
-        enforced: bool,
+        terms: &Terms,
         now: Seconds,
         store: &dyn Store,
     ) -> Result<Admission, LedgerFailure> {
-        let over = ceilings.per_client.filter(|limit| look.has_all(opening.client, *limit));
-        let mut reached = over.map(|_| Reached::PerClient);
-        if let (Some(reached), true) = (reached, enforced) {
-            return Ok(Admission::Refused(reached));
+        let mut reached = None;
+        if let (Some(limit), Some(page)) = (terms.per_client, &look.page)
+            && self.has_all(page, opening.client, Some(look.connection), limit, now, store)
+        {
+            reached = Some(Reached::PerClient);
+            if terms.enforced {
+                return Ok(Admission::Refused(Reached::PerClient));
+            }
         }
         let is_counted = look.counted.is_some();
-        if !is_counted && let Some(full) = self.take_place(ceilings, opening.hub, enforced, now, store)? {
-            if enforced {
+        if !is_counted && let Some(full) = self.take_place(terms, opening.hub, now, store)? {
+            if terms.enforced {
                 return Ok(Admission::Refused(full));
             }
             reached = reached.or(Some(full));
         }
-        let own = self.instances.own().get();
-        let lease = self.lease(&look, opening);
-        let Look { slot, connection, mut entries, version, counted, .. } = look;
-        if let Some(slot) = slot {
-            // A session between two polls goes on, and a memory has served; anything else of the same id may still be there.
-            entries.retain(|entry| entry.connection != connection || entry.standing == Standing::Held);
-            let mut entry = Entry::of(&lease, own, own);
-            if let Some((counter, (hub, transport))) = counted {
-                entry = Entry { counter, hub, transport, ..entry };
-            }
-            let counter = entry.counter;
-            entries.iter_mut().filter(|other| other.connection == connection).for_each(|other| other.counter = counter);
-            entries.push(entry);
-            let fits = entries.len() <= slots::MOST_ENTRIES;
-            if !fits || !slots::write(slot, &entries, version, store) {
-                if !is_counted {
-                    self.leave_place(opening.hub, now, store);
+        let lease = self.lease(look, opening, terms.idle);
+        if let Some(page) = &look.page {
+            let draft = self.draft_with(page, look, &lease, now, store);
+            let written = match draft.fits() {
+                true => draft.write(store).map_err(|_: Conflict| Ok(Admission::Conflict)),
+                false => Err(Err(LedgerFailure)),
+            };
+            match written {
+                Ok(ended) => ended.into_iter().for_each(|ended| self.uncount(ended, now, store)),
+                Err(outcome) => {
+                    if !is_counted {
+                        self.leave_place(opening.hub, now, store);
+                    }
+                    return outcome;
                 }
-                return if fits { Ok(Admission::Conflict) } else { Err(LedgerFailure) };
             }
-            // Those that the look has left out are over.
-            self.follow(&look.before, &entries, now, store);
         }
         if !is_counted {
             self.tally.begun((lease.hub.clone(), lease.transport));
@@ -269,34 +275,65 @@ impl Ledger {
     }
 
     /// The long-polling session `id` of a hub, as `client` may end it.
-    pub fn session(&self, sharding: Sharding, client: [u8; 8], id: &[u8], hub: &HubLabel) -> Session {
+    pub fn session(&self, terms: &Terms, client: [u8; 8], id: &[u8], hub: &HubLabel) -> Session {
         let connection = self.connection(id);
-        let slot = sharding.slot(client, connection);
-        let client = (sharding == Sharding::ByClient).then_some(client);
-        Session { slot, connection, hub: hub.clone(), client }
+        let client_only = terms.per_client.map(|_| client);
+        Session { slot: terms.slot(client, connection), connection, hub: hub.clone(), client: client_only }
     }
 
     /// The hub has ended this long-polling session.
     pub fn delete(&mut self, session: &Session, now: Seconds, store: &dyn Store) {
-        let of_session = |entry: &Entry| {
+        let of_session = |entry: &Entry<'_>| {
             entry.connection == session.connection
                 && entry.transport == Transport::LongPolling
-                && entry.hub == session.hub
+                && entry.hub == session.hub.as_bytes()
                 && session.client.is_none_or(|client| entry.client == client)
         };
         // What fails is swept when nobody polls it any more.
-        let _ = self
-            .wake(now, store)
-            .and_then(|()| self.edit(session.slot, |entries| entries.retain(|entry| !of_session(entry)), now, store));
+        let _ = self.wake(now, store).and_then(|()| {
+            self.edit(session.slot, now, store, |_, page| {
+                page.draft(|entry| if of_session(entry) { Change::Drop } else { Change::Keep })
+            })
+        });
     }
 
-    fn lease(&mut self, look: &Look, opening: &Opening<'_>) -> Lease {
+    fn lease(&mut self, look: &Look, opening: &Opening<'_>, idle: Duration) -> Lease {
         let hold = self.next_hold;
         self.next_hold = self.next_hold.wrapping_add(1).max(1);
-        let Opening { client, transport, hub, issued, idle, .. } = *opening;
+        let Opening { client, transport, hub, issued, .. } = *opening;
         let is_new = !look.is_there && !look.is_old;
-        let (connection, slot, hub) = (look.connection, look.slot, hub.clone());
-        Lease { hold, client, connection, slot, transport, hub, is_new, issued, idle }
+        let slot = look.page.as_ref().map(Page::slot);
+        let own = self.instances.own().get();
+        let counter = look.counted.as_ref().map_or(own, |(counter, _)| *counter);
+        let connection = look.connection;
+        Lease { hold, client, connection, counter, slot, transport, hub: hub.clone(), is_new, issued, idle }
+    }
+
+    /// The page with an entry for a new hold.
+    fn draft_with<'a>(
+        &mut self,
+        page: &'a Page,
+        look: &Look,
+        lease: &Lease,
+        now: Seconds,
+        store: &dyn Store,
+    ) -> Draft<'a> {
+        let mut entry = Entry::of(lease, self.instances.own().get());
+        if let Some((_, (hub, transport))) = &look.counted {
+            entry = Entry { hub: hub.as_bytes(), transport: *transport, ..entry };
+        }
+        let mut draft = page.draft(|other| {
+            if other.connection != entry.connection {
+                if other.is_over(now) { Change::Drop } else { Change::Keep }
+            } else if other.standing == Standing::Held && self.lives(other, now, store) {
+                Change::To(Entry { counter: entry.counter, ..other.clone() })
+            } else {
+                // A session between two polls goes on in this hold, and a memory has served.
+                Change::Drop
+            }
+        });
+        draft.push(&entry);
+        draft
     }
 
     fn connection(&self, id: &[u8]) -> ConnectionKey {
@@ -317,89 +354,112 @@ impl Ledger {
             self.leave_place(&lease.hub, now, store);
             return Ok(());
         };
-        let let_go = |entries: &mut Vec<Entry>| {
-            let Some(place) = entries.iter().position(|entry| entry.is_of(lease, own)) else { return };
-            let later = entries.iter().skip(place.saturating_add(1));
-            let taken_over = later.into_iter().any(|later| later.connection == lease.connection);
-            let stays = match end {
-                End::BetweenPolls => {
-                    Some(Standing::Idle { since: now, wait: u16::try_from(lease.idle.as_secs()).unwrap_or(u16::MAX) })
-                }
-                End::Resumable => lease.is_young(now).then_some(Standing::Memory(now)),
-                End::Over => None,
-            };
-            match (entries.get_mut(place), stays) {
-                (Some(entry), Some(standing)) if !taken_over => {
-                    entry.standing = standing;
-                    slots::bound_memories(entries);
-                }
-                _ => drop(entries.remove(place)),
+        let stays = match end {
+            End::BetweenPolls => {
+                Some(Standing::Idle { since: now, wait: u16::try_from(lease.idle.as_secs()).unwrap_or(u16::MAX) })
             }
+            End::Resumable => lease.is_young(now).then_some(Standing::Memory(now)),
+            End::Over => None,
         };
-        self.edit(slot, let_go, now, store)
+        let mut watch = None;
+        self.edit(slot, now, store, |_, page| {
+            // A hold that took the connection over decides what becomes of it.
+            let last = page.entries().filter(|entry| entry.connection == lease.connection).last();
+            let is_last = last.as_ref().is_some_and(|last| last.is_of(lease, own));
+            watch = match stays {
+                Some(Standing::Idle { .. }) if is_last => Some(lease.idle),
+                _ => last.filter(|last| !is_last && last.counter == own).map(|_| STALE),
+            };
+            let stays = stays.filter(|_| is_last);
+            let is_memory = matches!(stays, Some(Standing::Memory(_)));
+            let mut forget = if is_memory { slots::memories_beyond_bound(page) } else { 0 };
+            page.draft(|entry| match stays {
+                Some(standing) if entry.is_of(lease, own) => Change::To(Entry { standing, ..entry.clone() }),
+                None if entry.is_of(lease, own) => Change::Drop,
+                _ if forget > 0 && entry.is_memory() => {
+                    forget = forget.saturating_sub(1);
+                    Change::Drop
+                }
+                _ => Change::Keep,
+            })
+        })?;
+        if let Some(after) = watch {
+            self.watched.entry(slot).or_insert(now.plus(after));
+        }
+        Ok(())
     }
 
     /// Changes a slot, and the numbers with it.
     fn edit(
         &mut self,
         slot: Slot,
-        edit: impl Fn(&mut Vec<Entry>),
         now: Seconds,
         store: &dyn Store,
+        mut edit: impl for<'a> FnMut(&mut Self, &'a Page) -> Draft<'a>,
     ) -> Result<(), LedgerFailure> {
         for _ in 0..TRIES {
-            let (before, version) = slots::load(slot, store);
-            let mut after = before.clone();
-            edit(&mut after);
-            if after == before {
-                return Ok(());
-            }
-            if slots::write(slot, &after, version, store) {
-                self.follow(&before, &after, now, store);
+            let page = Page::load(slot, store);
+            if let Ok(ended) = edit(self, &page).write(store) {
+                ended.into_iter().for_each(|ended| self.uncount(ended, now, store));
                 return Ok(());
             }
         }
         Err(LedgerFailure)
     }
 
-    /// Takes the connections that a change of a slot has ended out of the numbers.
-    fn follow(&mut self, before: &[Entry], after: &[Entry], now: Seconds, store: &dyn Store) {
-        let (old, new) = (slots::connections(before), slots::connections(after));
-        for (_, entry) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
-            if entry.counter == self.instances.own().get() {
-                self.tally.ended(&entry.kind(), 1);
-                self.leave_place(&entry.hub, now, store);
-            } else {
-                self.tally.ended_elsewhere(entry.kind(), entry.counter, &mut self.instances, store);
-            }
+    /// Takes a connection that has ended out of the numbers.
+    fn uncount(&mut self, Ended { counter, kind }: Ended, now: Seconds, store: &dyn Store) {
+        if counter == self.instances.own().get() {
+            self.tally.ended(&kind, 1);
+            self.leave_place(&kind.0, now, store);
+        } else if !self.instances.is_gone(counter) {
+            self.tally.ended_elsewhere(kind, counter, &mut self.instances, store);
         }
     }
 
+    /// Whether a client has as many connections as it may have, without the one that asks. Each counts once, however many
+    /// holds it has.
+    fn has_all(
+        &mut self,
+        page: &Page,
+        client: [u8; 8],
+        asking: Option<ConnectionKey>,
+        limit: u32,
+        now: Seconds,
+        store: &dyn Store,
+    ) -> bool {
+        let own = page.entries().filter(|entry| entry.client == client && !entry.is_memory());
+        let living = own.filter(|entry| self.lives(entry, now, store));
+        let mut connections: Vec<ConnectionKey> = living.map(|entry| entry.connection).collect();
+        connections.sort_unstable();
+        connections.dedup();
+        asking.is_none_or(|asking| connections.binary_search(&asking).is_err())
+            && connections.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
     /// Whether its holder lives, its next poll may still come, or its id is still worth remembering.
-    fn lives(&mut self, entry: &Entry, now: Seconds, store: &dyn Store) -> bool {
+    fn lives(&mut self, entry: &Entry<'_>, now: Seconds, store: &dyn Store) -> bool {
         match entry.standing {
             Standing::Held => self.instances.is_alive(entry.owner, now, store),
-            Standing::Idle { since, wait } => now.is_within(Duration::from_secs(wait.into()), since),
-            Standing::Memory(since) => now.is_within(slots::UNUSED, since),
+            Standing::Idle { .. } | Standing::Memory(_) => !entry.is_over(now),
         }
     }
 
     fn take_place(
         &mut self,
-        ceilings: &Ceilings,
+        terms: &Terms,
         hub: &HubLabel,
-        enforced: bool,
         now: Seconds,
         store: &dyn Store,
     ) -> Result<Option<Reached>, LedgerFailure> {
         let mut reached = None;
         let mut taken: Vec<Scope> = Vec::new();
-        for (limit, scope, which) in self.scopes(ceilings, hub) {
-            let elsewhere = self.elsewhere.get(&scope).copied().unwrap_or(0);
-            let ceiling = limit.map_or(Ceiling::Any, |limit| Ceiling::AtMost { limit, elsewhere });
+        for (scope, which) in self.scopes(hub) {
+            let elsewhere = self.elsewhere(&scope);
+            let ceiling = terms.limit(which).map_or(Ceiling::Any, |limit| Ceiling::AtMost { limit, elsewhere });
             if !self.rooms.take(&scope, ceiling, &mut self.instances, now, store)? {
                 reached = reached.or(Some(which));
-                if enforced {
+                if terms.enforced {
                     taken.iter().for_each(|scope| self.rooms.release(scope, &mut self.instances, now, store));
                     return Ok(reached);
                 }
@@ -410,42 +470,39 @@ impl Ledger {
         Ok(reached)
     }
 
+    /// Connections in `scope` of instances that keep no permits for it, as of the last tick.
+    fn elsewhere(&self, scope: &Scope) -> i64 {
+        self.elsewhere.get(scope).copied().unwrap_or(0)
+    }
+
     fn leave_place(&mut self, hub: &HubLabel, now: Seconds, store: &dyn Store) {
-        for (_, scope, _) in self.scopes(&Ceilings::default(), hub) {
+        for (scope, _) in self.scopes(hub) {
             self.rooms.release(&scope, &mut self.instances, now, store);
         }
     }
 
-    /// What permits are kept for.
-    fn scopes(&self, ceilings: &Ceilings, hub: &HubLabel) -> Vec<(Option<u32>, Scope, Reached)> {
-        let hub =
-            self.tracked.per_hub.then(|| (ceilings.per_hub, Scope::Hub(hub.as_str().to_owned()), Reached::PerHub));
-        let total = self.tracked.total.then_some((ceilings.total, Scope::Total, Reached::Total));
-        hub.into_iter().chain(total).collect()
+    /// What this instance keeps permits for, and the limit that each is for.
+    fn scopes(&self, hub: &HubLabel) -> impl Iterator<Item = (Scope, Reached)> + use<> {
+        let hub = self.tracked.per_hub.then(|| (Scope::Hub(hub.as_str().to_owned()), Reached::PerHub));
+        let total = self.tracked.total.then_some((Scope::Total, Reached::Total));
+        hub.into_iter().chain(total)
     }
 }
 
-impl Look {
-    /// Whether the client has as many connections as it may have, not counting this one.
-    pub fn has_all(&self, client: [u8; 8], limit: u32) -> bool {
-        let connections = connections_of(&self.entries, client);
-        !connections.contains(&self.connection) && connections.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
-    }
-}
-
-impl Sharding {
-    fn slot(self, client: [u8; 8], connection: ConnectionKey) -> Slot {
-        match self {
-            Self::ByClient => Slot::of(client),
-            Self::ByConnection => Slot::of(connection.0),
+impl Terms {
+    fn limit(&self, which: Reached) -> Option<u32> {
+        match which {
+            Reached::PerClient => self.per_client,
+            Reached::PerHub => self.per_hub,
+            Reached::Total => self.total,
         }
     }
-}
 
-/// The client's connections, each once however many holds it has.
-fn connections_of(entries: &[Entry], client: [u8; 8]) -> BTreeSet<ConnectionKey> {
-    let own = entries.iter().filter(|entry| entry.client == client && !entry.is_memory());
-    own.map(|entry| entry.connection).collect()
+    /// Where a connection's entries are. With a limit per client one slot has all entries of a client; without, thousands of
+    /// connections behind one address do not share a slot.
+    fn slot(&self, client: [u8; 8], connection: ConnectionKey) -> Slot {
+        Slot::of(if self.per_client.is_some() { client } else { connection.0 })
+    }
 }
 
 /// 64 bits of SHA-256 over a secret, a purpose and a value.
@@ -481,7 +538,7 @@ impl Ledger {
 
     /// How many entries are in the slot of a client.
     pub(crate) fn entries(client: [u8; 8], store: &dyn Store) -> usize {
-        slots::load(Slot::of(client), store).0.len()
+        Page::load(Slot::of(client), store).entries().count()
     }
 
     /// Whether a connection has the slot of a client.

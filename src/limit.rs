@@ -11,11 +11,9 @@ use crate::clock::{Millis, Seconds};
 use crate::http::Head;
 use crate::hub::HubLabel;
 use crate::ledger::{
-    Admission, Ceilings, End, InstanceId, Lease, Ledger, LedgerFailure, Look, Opening, Present, Reached, Session,
-    Sharding, TRIES, Tracked,
+    Admission, End, InstanceId, Lease, Ledger, LedgerFailure, Look, Opening, Reached, Session, TRIES, Terms, Tracked,
 };
 use crate::settings::{Limits, Mode, OnError, Rate};
-use crate::signalr::Transport;
 use crate::store::{Secret, Store};
 
 pub use client::{ClientKey, Peer};
@@ -29,21 +27,6 @@ pub struct Limiter {
     secret: Secret,
     /// Who is connected.
     pub ledger: Ledger,
-}
-
-/// A connection that asks.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// Whose it is.
-    pub client: ClientKey,
-    /// Its id; `None` for a WebSocket that skipped negotiation.
-    pub id: Option<&'a [u8]>,
-    /// How it connects.
-    pub transport: Transport,
-    /// Where.
-    pub hub: &'a HubLabel,
-    /// When the id was issued, if that is known.
-    pub issued: Option<Millis>,
 }
 
 /// What was decided about a request.
@@ -76,7 +59,8 @@ impl Limiter {
         client::key(&limits.client, head, peer, &self.secret)
     }
 
-    /// Whether a client may negotiate: its rates, and whether a connection more would fit.
+    /// Whether a client may negotiate: its rates, and then whether one more connection would fit. Of several limits that a request
+    /// is over, the first in this order is reported.
     ///
     /// # Errors
     /// [`LedgerFailure`].
@@ -93,17 +77,13 @@ impl Limiter {
         {
             return Ok(Verdict::Over(Limit::NegotiateRate));
         }
-        if limits.per_client.is_some_and(|limit| self.ledger.has_all(client.0, limit, now.seconds(), store)) {
-            return Ok(Verdict::Over(Limit::PerClient));
-        }
         // A connect that is refused makes clients fall back to a worse transport, and stay there; a negotiate does not.
         if let Some(rate) = &limits.connect_rate
             && !rate::ask(Ask::Look, Bucket::Connect, *rate, client, now, store)?
         {
             return Ok(Verdict::Over(Limit::ConnectRate));
         }
-        let now = now.seconds();
-        let full = self.ledger.full(&ceilings(limits), hub, now, store);
+        let full = self.ledger.full(&terms(limits), client.0, hub, now.seconds(), store);
         Ok(full.map_or(Verdict::Within, |reached| Verdict::Over(reached.into())))
     }
 
@@ -114,33 +94,27 @@ impl Limiter {
     pub fn connect(
         &mut self,
         limits: &Limits,
-        request: &Request<'_>,
+        opening: &Opening<'_>,
         now: Millis,
         store: &dyn Store,
     ) -> Result<(Verdict, Option<Admitted>), LedgerFailure> {
-        let Request { client, id, transport, hub, issued } = *request;
-        let sharding = sharding(limits);
-        let opening =
-            Opening { client: client.0, id, transport, hub, issued, idle: limits.long_polling_idle, sharding };
-        let enforced = limits.mode == Mode::Enforce;
+        let terms = terms(limits);
         // Asked once, however often the rest is tried.
         let (mut rate_left, mut over_rate, mut on_trust) = (limits.connect_rate, None, None);
         for _ in 0..TRIES {
-            let look = self.ledger.look(&opening, now.seconds(), store)?;
+            let look = self.ledger.look(opening, &terms, now.seconds(), store)?;
             if let Some(rate) = rate_left.take_if(|_| !look.is_there) {
                 on_trust = look.is_old.then_some(rate);
-                if !pays(rate, &look, client, now, store)? {
+                if !pays(rate, &look, ClientKey(opening.client), now, store)? {
                     over_rate = Some(Limit::ConnectRate);
                 }
             }
-            let over_client = limits.per_client.is_some_and(|limit| look.has_all(client.0, limit));
-            let over = over_client.then_some(Limit::PerClient).or(over_rate);
-            if let (Some(limit), true) = (over, enforced) {
+            if let (Some(limit), true) = (over_rate, terms.enforced) {
                 return Ok((Verdict::Over(limit), None));
             }
-            match self.ledger.admit(look, &opening, &ceilings(limits), enforced, now.seconds(), store)? {
+            match self.ledger.admit(&look, opening, &terms, now.seconds(), store)? {
                 Admission::Admitted(lease, reached) => {
-                    let over = over.or(reached.map(Limit::from));
+                    let over = over_rate.or(reached.map(Limit::from));
                     return Ok((over.map_or(Verdict::Within, Verdict::Over), Some(Admitted { lease, on_trust })));
                 }
                 Admission::Refused(reached) => return Ok((Verdict::Over(reached.into()), None)),
@@ -168,12 +142,7 @@ impl Limiter {
     /// The long-polling session `id` of a hub, as the client that sent a request may end it.
     pub fn session(&self, limits: &Limits, head: &Head, peer: &Peer, id: &[u8], hub: &HubLabel) -> Option<Session> {
         let client = self.client(limits, head, peer)?;
-        Some(self.ledger.session(sharding(limits), client.0, id, hub))
-    }
-
-    /// What there is; call every second. `None` if it cannot be known at the moment.
-    pub fn tick(&mut self, now: Seconds, store: &dyn Store) -> Option<Present> {
-        self.ledger.tick(now, store)
+        Some(self.ledger.session(&terms(limits), client.0, id, hub))
     }
 }
 
@@ -184,12 +153,14 @@ fn pays(rate: Rate, look: &Look, client: ClientKey, now: Millis, store: &dyn Sto
     rate::ask(ask, bucket, rate, client, now, store)
 }
 
-fn ceilings(limits: &Limits) -> Ceilings {
-    Ceilings { per_client: limits.per_client, per_hub: limits.per_hub, total: limits.total }
-}
-
-fn sharding(limits: &Limits) -> Sharding {
-    if limits.per_client.is_some() { Sharding::ByClient } else { Sharding::ByConnection }
+fn terms(limits: &Limits) -> Terms {
+    Terms {
+        per_client: limits.per_client,
+        per_hub: limits.per_hub,
+        total: limits.total,
+        enforced: limits.mode == Mode::Enforce,
+        idle: limits.long_polling_idle,
+    }
 }
 
 impl From<Reached> for Limit {

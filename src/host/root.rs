@@ -62,7 +62,7 @@ impl RootContext for Root {
         worker.traffic.tick(now);
         meters.add(&worker.traffic.take());
         meters.add(&[SharedData::take_conflicts()]);
-        if let Some(present) = worker.limiter.as_mut().and_then(|limiter| limiter.tick(now.seconds(), store())) {
+        if let Some(present) = worker.limiter.as_mut().and_then(|limiter| limiter.ledger.tick(now.seconds(), store())) {
             meters.set(&self.gauges.tell(&present, store()));
         }
     }

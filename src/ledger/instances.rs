@@ -10,7 +10,7 @@
 //! taken out of the directory by the first that sees it; its row then belongs to nobody, and what it counted goes with it. One
 //! that was only stuck finds that its place is gone and begins anew under another name ([`Pulse::Reborn`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const DIRECTORY: &str = "envoy-signalr/1/instances";
 /// Worker threads times configurations that still have connections: 16 times as many as a machine of 32 cores has threads.
 const PLACES: usize = 512;
 /// An instance beats every second; one that missed five is dead, or its thread is stuck and it will begin anew.
-const STALE: Duration = Duration::from_secs(5);
+pub(super) const STALE: Duration = Duration::from_secs(5);
 /// For so long after its last beat an instance is sure that nobody has taken it for dead.
 const SURE: Duration = Duration::from_secs(3);
 /// An instance and its beat, at the start of its row.
@@ -39,6 +39,9 @@ pub(super) struct Instances {
     beaten: Option<Seconds>,
     /// The others, with their beats, as they were read last.
     others: BTreeMap<u32, Seconds>,
+    /// Instances that were not in the directory when they were looked up, since the last tick: a sweep meets the same one in
+    /// many entries.
+    gone: BTreeSet<u32>,
 }
 
 /// How an instance finds itself.
@@ -52,7 +55,7 @@ pub(super) enum Pulse {
 
 impl Instances {
     pub(super) fn new(own: InstanceId) -> Self {
-        Self { own, place: None, beaten: None, others: BTreeMap::new() }
+        Self { own, place: None, beaten: None, others: BTreeMap::new(), gone: BTreeSet::new() }
     }
 
     pub(super) fn own(&self) -> InstanceId {
@@ -118,10 +121,13 @@ impl Instances {
             // On a conflict somebody else does it, or the next tick.
             let _ = store.swap(DIRECTORY, &encode(living), version);
         }
+        let died = self.others.keys().copied().filter(|id| !others.contains_key(id)).collect();
         self.others = others;
+        self.gone.clear();
         let before =
             directory.iter().take(place).enumerate().filter(|(at, member)| member.is_there() && !dead.contains(at));
-        Some(Census { rows, rank: before.count() })
+        let rank = before.count();
+        Some(Census { rows, died, alive: self.alive(), rank })
     }
 
     /// Whether an instance lives. One that is not known yet, or whose beat as read last has grown old, is looked up.
@@ -129,8 +135,12 @@ impl Instances {
         if id == self.own.get() || self.others.get(&id).is_some_and(|beat| now.is_within(STALE, *beat)) {
             return true;
         }
+        if self.gone.contains(&id) {
+            return false;
+        }
         let directory = load_directory(store).0;
         let Some((place, member)) = directory.iter().enumerate().find(|(_, member)| member.id == id) else {
+            self.gone.insert(id);
             return false;
         };
         let beat = member.beat(member.row(place, store).as_ref());
@@ -139,6 +149,11 @@ impl Instances {
             self.others.insert(id, beat);
         }
         lives
+    }
+
+    /// Whether an instance that was looked up since the last tick was not in the directory. It never comes back under its name.
+    pub(super) fn is_gone(&self, id: u32) -> bool {
+        self.gone.contains(&id)
     }
 
     /// Where this instance is in the directory.
@@ -229,6 +244,10 @@ impl Member {
 pub(super) struct Census {
     /// The numbers of the other living instances.
     pub(super) rows: Vec<Vec<u8>>,
+    /// The instances that lived at the tick before.
+    pub(super) died: BTreeSet<u32>,
+    /// How many instances live, this one included.
+    pub(super) alive: usize,
     /// How many living instances have a place before this one.
     pub(super) rank: usize,
 }

@@ -17,7 +17,9 @@ pub struct Lease {
     pub(super) hold: u32,
     pub(super) client: [u8; 8],
     pub(super) connection: ConnectionKey,
-    /// Where its entry is; `None` for a connection that nothing has to be remembered of.
+    /// The instance that counts the connection.
+    pub(super) counter: u32,
+    /// Where its entry is. `None` for a connection that needs none.
     pub(super) slot: Option<Slot>,
     pub(super) transport: Transport,
     pub(super) hub: HubLabel,
@@ -53,21 +55,12 @@ impl Lease {
     }
 }
 
-/// Which slot a connection stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharding {
-    /// That of its client, so that one slot has all of them.
-    ByClient,
-    /// That of its id: without a limit per client, thousands behind one address should not share a slot.
-    ByConnection,
-}
-
 /// A connection that asks to be admitted.
 #[derive(Debug)]
 pub struct Opening<'a> {
     /// Whose it is.
     pub client: [u8; 8],
-    /// Its id; `None` for a WebSocket that skipped negotiation.
+    /// Its id. `None` for a WebSocket that skipped the negotiate.
     pub id: Option<&'a [u8]>,
     /// How it connects.
     pub transport: Transport,
@@ -75,10 +68,6 @@ pub struct Opening<'a> {
     pub hub: &'a HubLabel,
     /// When the id was issued, if that is known.
     pub issued: Option<Millis>,
-    /// A long-polling session without a poll for so long has ended.
-    pub idle: Duration,
-    /// Where it is written down.
-    pub sharding: Sharding,
 }
 
 /// Whether a hub that still knows an id of this age has had a connection with it.

@@ -42,13 +42,13 @@ pub(super) fn encode(
     for ((hub, transport), number) in connections {
         bytes.push(transport.code());
         bytes.extend(number.to_be_bytes());
-        put(&mut bytes, hub.as_str());
+        put(&mut bytes, hub.as_bytes());
     }
     for (Upstream { hub, address }, number) in upstreams {
         bytes.push(POD);
         bytes.extend(number.to_be_bytes());
-        put(&mut bytes, hub.as_str());
-        put(&mut bytes, address.as_str());
+        put(&mut bytes, hub.as_bytes());
+        put(&mut bytes, address.as_bytes());
     }
     bytes
 }
@@ -77,16 +77,20 @@ fn decode_one<'a>(bytes: &'a [u8], numbers: &mut Numbers) -> Option<&'a [u8]> {
 }
 
 /// A label, with its length before it.
-pub(super) fn put(bytes: &mut Vec<u8>, label: &str) {
+pub(super) fn put(bytes: &mut Vec<u8>, label: &[u8]) {
     bytes.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
-    bytes.extend(label.bytes());
+    bytes.extend_from_slice(label);
 }
 
 /// The label at the start of `bytes`, and what follows.
 pub(super) fn take(bytes: &[u8]) -> Option<(HubLabel, &[u8])> {
+    take_bytes(bytes).map(|(label, rest)| (HubLabel::restored(label), rest))
+}
+
+/// The same, borrowed.
+pub(super) fn take_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, bytes) = bytes.split_first()?;
-    let (label, rest) = bytes.split_at_checked(usize::from(*length))?;
-    Some((HubLabel::restored(str::from_utf8(label).ok()?), rest))
+    bytes.split_at_checked(usize::from(*length))
 }
 
 #[cfg(test)]
@@ -100,7 +104,7 @@ mod tests {
         let hub = HubLabel::learned(b"/chat");
         let connections =
             BTreeMap::from([((hub.clone(), Transport::LongPolling), 2), ((hub.clone(), Transport::WebSockets), 7)]);
-        let address = HubLabel::restored("10.0.0.1:80");
+        let address = HubLabel::restored(b"10.0.0.1:80");
         let upstreams = BTreeMap::from([(Upstream { hub, address }, 5)]);
         let tracked = Tracked { per_hub: false, total: true };
         let bytes = encode(tracked, &connections, &upstreams);

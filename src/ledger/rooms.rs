@@ -200,7 +200,7 @@ fn encode(permits: &[Permits]) -> Vec<u8> {
     for one in permits {
         bytes.extend(one.instance.to_be_bytes());
         bytes.extend(one.held.to_be_bytes());
-        numbers::put(&mut bytes, one.scope.name());
+        numbers::put(&mut bytes, one.scope.name().as_bytes());
     }
     bytes
 }

@@ -1,21 +1,29 @@
-//! The connections, in a fixed number of slots: an entry for each socket, event stream and session. When an id comes back
-//! before its old socket is known to be gone, it has two entries, and is counted once.
+//! The connections, in a fixed number of slots. An entry is one hold of a connection: a socket, an event stream or a session of
+//! polls. When an id comes back before its old socket is known to be gone, it has two entries and is counted once.
 //!
-//! Envoy's shared data cannot delete a key, so keys are few and their number fixed; an entry is found by hashing. Memory is
-//! bounded by [`SLOTS`] keys plus some 40 bytes for each entry, and never more than [`MOST_ENTRIES`] a slot.
+//! ```text
+//! slot/17    client  connection  owner  counter  hold  standing          hub
+//!            c1      k1          a      a        12    held              /chat
+//!            c1      k2          b      a        3     idle since 9:00   /chat     b answered its last poll, a counts it
+//!            c7      k9          b      b        4     memory of 9:01    /news     ended; a resume with this id is not new
+//! ```
+//!
+//! Envoy's shared data cannot delete a key, so the keys are few and their number is fixed; hashing finds an entry. A reader
+//! borrows entries from the bytes it has loaded, and a writer copies those that it does not change. Memory is bounded by
+//! [`SLOTS`] keys plus some 40 bytes for each entry, and by [`MOST_ENTRIES`] entries a slot.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::lease::ConnectionKey;
+use super::tally::Kind;
 use super::{Lease, numbers};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
-use crate::store::{Store, Version};
+use crate::store::{Conflict, Store, Version};
 
-/// 1,024 slots hold 100,000 connections at some 100 entries each, 4 KB to copy for an admission.
-pub(super) const SLOTS: u16 = 1_024;
+/// 100,000 connections have 6 entries a slot, 300 bytes to copy for an admission.
+pub(super) const SLOTS: u16 = 16_384;
 /// More in a slot are refused. One client's may be half of it; 8,192 entries are 330 KB to copy for every admission. The tests'
 /// own build can fill one.
 pub(super) const MOST_ENTRIES: usize = if cfg!(feature = "trap") { 64 } else { 8_192 };
@@ -26,7 +34,7 @@ const MOST_MEMORIES: usize = 64;
 pub(super) const UNUSED: Duration = Duration::from_secs(15);
 
 /// A place in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u16);
 
 impl Slot {
@@ -35,13 +43,9 @@ impl Slot {
         Self(u16::from_be_bytes([high, low]) % SLOTS)
     }
 
-    /// The slots with these numbers, of which there is one for each number below [`SLOTS`].
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        (0..SLOTS).map(Self)
-    }
-
-    pub(super) fn number(self) -> u16 {
-        self.0
+    /// The slot with this number. There is one for each number below [`SLOTS`].
+    pub(super) fn numbered(number: u16) -> Option<Self> {
+        (number < SLOTS).then_some(Self(number))
     }
 
     fn key(self) -> String {
@@ -67,46 +71,56 @@ pub(super) enum Standing {
 
 /// One hold of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct Entry<'a> {
     pub(super) client: [u8; 8],
     pub(super) connection: ConnectionKey,
     /// The instance whose socket, stream or poll holds it, or did last.
     pub(super) owner: u32,
-    /// The instance that counts its connection.
+    /// The instance that counts its connection. All entries of a connection name the same.
     pub(super) counter: u32,
     /// Which of that instance's holds: an older one must not end a newer one.
     pub(super) hold: u32,
     pub(super) standing: Standing,
     /// What its connection is counted as.
     pub(super) transport: Transport,
-    pub(super) hub: HubLabel,
+    pub(super) hub: &'a [u8],
 }
 
-impl Entry {
-    pub(super) fn of(lease: &Lease, owner: u32, counter: u32) -> Self {
+impl<'a> Entry<'a> {
+    /// The entry of a lease.
+    pub(super) fn of(lease: &'a Lease, owner: u32) -> Self {
         Self {
             client: lease.client,
             connection: lease.connection,
             owner,
-            counter,
+            counter: lease.counter,
             hold: lease.hold,
             standing: Standing::Held,
             transport: lease.transport,
-            hub: lease.hub.clone(),
+            hub: lease.hub.as_bytes(),
         }
     }
 
     /// What its connection is counted as.
-    pub(super) fn kind(&self) -> (HubLabel, Transport) {
-        (self.hub.clone(), self.transport)
+    pub(super) fn kind(&self) -> Kind {
+        (HubLabel::restored(self.hub), self.transport)
     }
 
-    /// Whether it is a connection no more.
+    /// Whether its connection has ended, and only its id is remembered.
     pub(super) fn is_memory(&self) -> bool {
         matches!(self.standing, Standing::Memory(_))
     }
 
-    /// Whether the lease is this entry's.
+    /// Whether it stands for nothing any more: its next poll has not come in time, or its id need not be remembered.
+    pub(super) fn is_over(&self, now: Seconds) -> bool {
+        match self.standing {
+            Standing::Held => false,
+            Standing::Idle { since, wait } => !now.is_within(Duration::from_secs(wait.into()), since),
+            Standing::Memory(since) => !now.is_within(UNUSED, since),
+        }
+    }
+
+    /// Whether this is the entry of a lease.
     pub(super) fn is_of(&self, lease: &Lease, owner: u32) -> bool {
         self.connection == lease.connection && self.hold == lease.hold && self.owner == owner
     }
@@ -125,10 +139,11 @@ impl Entry {
         bytes.extend([standing, self.transport.code()]);
         bytes.extend(since);
         bytes.extend(wait.to_be_bytes());
-        numbers::put(bytes, self.hub.as_str());
+        numbers::put(bytes, self.hub);
     }
 
-    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    /// The entry at the start of `bytes`, and what follows.
+    fn read(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (client, bytes) = bytes.split_first_chunk()?;
         let (connection, bytes) = bytes.split_first_chunk()?;
         let (owner, bytes) = bytes.split_first_chunk()?;
@@ -137,7 +152,7 @@ impl Entry {
         let ([standing, transport], bytes) = bytes.split_first_chunk()?;
         let (since, bytes) = bytes.split_first_chunk()?;
         let (wait, bytes) = bytes.split_first_chunk()?;
-        let (hub, rest) = numbers::take(bytes)?;
+        let (hub, rest) = numbers::take_bytes(bytes)?;
         let since = Seconds::from_bytes(*since);
         let entry = Self {
             client: *client,
@@ -157,35 +172,142 @@ impl Entry {
     }
 }
 
-/// Forgets the oldest memories beyond the bound: a client that comes and goes must not fill the slot for the others in it.
-pub(super) fn bound_memories(entries: &mut Vec<Entry>) {
-    let memories = entries.iter().filter(|entry| entry.is_memory()).count();
-    let mut beyond = memories.saturating_sub(MOST_MEMORIES);
-    entries.retain(|entry| {
-        let forget = beyond > 0 && entry.is_memory();
-        beyond = beyond.saturating_sub(usize::from(forget));
-        !forget
-    });
+/// What a slot holds, as it was loaded.
+pub(super) struct Page {
+    slot: Slot,
+    bytes: Vec<u8>,
+    version: Version,
 }
 
-/// The connections, each with one of its entries: all of them name the same counter.
-pub(super) fn connections(entries: &[Entry]) -> BTreeMap<ConnectionKey, &Entry> {
-    entries.iter().filter(|entry| !entry.is_memory()).map(|entry| (entry.connection, entry)).collect()
+/// What becomes of an entry.
+pub(super) enum Change<'a> {
+    Keep,
+    Drop,
+    To(Entry<'a>),
 }
 
-pub(super) fn load(slot: Slot, store: &dyn Store) -> (Vec<Entry>, Version) {
-    let Some((bytes, version)) = store.load(&slot.key()) else { return (Vec::new(), Version::ABSENT) };
-    let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
-    while let Some((entry, after)) = Entry::read(rest) {
-        entries.push(entry);
-        rest = after;
+/// A page with changes, to be written in its place.
+pub(super) struct Draft<'a> {
+    page: &'a Page,
+    /// How many bytes of the page come before the first change.
+    same: usize,
+    /// The page from its start, once there is a change.
+    bytes: Option<Vec<u8>>,
+    entries: usize,
+    /// Entries that were a connection's and are no more.
+    left: Vec<Entry<'a>>,
+}
+
+/// A connection that has no entry any more.
+pub(super) struct Ended {
+    /// The instance that counts it.
+    pub(super) counter: u32,
+    pub(super) kind: Kind,
+}
+
+impl Page {
+    pub(super) fn load(slot: Slot, store: &dyn Store) -> Self {
+        let (bytes, version) = store.load(&slot.key()).unwrap_or((Vec::new(), Version::ABSENT));
+        Self { slot, bytes, version }
     }
-    (entries, version)
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.spans().map(|(entry, _)| entry)
+    }
+
+    /// Each entry with its bytes.
+    fn spans(&self) -> impl Iterator<Item = (Entry<'_>, &[u8])> {
+        let mut left = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (entry, rest) = Entry::read(left)?;
+            let span = left.get(..left.len().saturating_sub(rest.len()))?;
+            left = rest;
+            Some((entry, span))
+        })
+    }
+
+    /// The page with a change to each entry.
+    pub(super) fn draft<'a>(&'a self, mut change: impl FnMut(&Entry<'a>) -> Change<'a>) -> Draft<'a> {
+        let mut draft = Draft { page: self, same: 0, bytes: None, entries: 0, left: Vec::new() };
+        for (entry, span) in self.spans() {
+            let changed = match change(&entry) {
+                Change::Keep => {
+                    draft.keep(span);
+                    continue;
+                }
+                Change::Drop => None,
+                Change::To(changed) => Some(changed),
+            };
+            draft.bytes();
+            let is_connection = changed.as_ref().is_some_and(|changed| !changed.is_memory());
+            if let Some(changed) = changed {
+                draft.push(&changed);
+            }
+            if !is_connection && !entry.is_memory() {
+                draft.left.push(entry);
+            }
+        }
+        draft
+    }
 }
 
-/// False when somebody else wrote first.
-pub(super) fn write(slot: Slot, entries: &[Entry], version: Version, store: &dyn Store) -> bool {
-    let mut bytes = Vec::new();
-    entries.iter().for_each(|entry| entry.write(&mut bytes));
-    store.swap(&slot.key(), &bytes, version).is_ok()
+impl Draft<'_> {
+    pub(super) fn push(&mut self, entry: &Entry<'_>) {
+        entry.write(self.bytes());
+        self.entries = self.entries.saturating_add(1);
+    }
+
+    fn keep(&mut self, span: &[u8]) {
+        match &mut self.bytes {
+            Some(bytes) => bytes.extend_from_slice(span),
+            None => self.same = self.same.saturating_add(span.len()),
+        }
+        self.entries = self.entries.saturating_add(1);
+    }
+
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        let Self { page, same, bytes, .. } = self;
+        bytes.get_or_insert_with(|| {
+            let mut bytes = Vec::with_capacity(page.bytes.len().saturating_add(ROOM));
+            bytes.extend_from_slice(page.bytes.get(..*same).unwrap_or_default());
+            bytes
+        })
+    }
+
+    pub(super) fn fits(&self) -> bool {
+        self.entries <= MOST_ENTRIES
+    }
+
+    /// Writes the page, if anything was changed. Returns the connections that this has ended.
+    ///
+    /// # Errors
+    /// [`Conflict`] if somebody else wrote first.
+    pub(super) fn write(self, store: &dyn Store) -> Result<Vec<Ended>, Conflict> {
+        let Self { page, bytes: Some(bytes), mut left, .. } = self else { return Ok(Vec::new()) };
+        store.swap(&page.slot.key(), &bytes, page.version)?;
+        if !left.is_empty() {
+            left.sort_by_key(|entry| entry.connection);
+            left.dedup_by_key(|entry| entry.connection);
+            let page = Page { slot: page.slot, bytes, version: page.version };
+            for other in page.entries().filter(|entry| !entry.is_memory()) {
+                if let Ok(at) = left.binary_search_by_key(&other.connection, |entry| entry.connection) {
+                    left.remove(at);
+                }
+            }
+            return Ok(left.iter().map(|entry| Ended { counter: entry.counter, kind: entry.kind() }).collect());
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Room for one entry more.
+const ROOM: usize = 128;
+
+/// How many of these memories are too many, oldest first: a client that comes and goes must not fill the slot for others.
+pub(super) fn memories_beyond_bound(page: &Page) -> usize {
+    page.entries().filter(Entry::is_memory).count().saturating_add(1).saturating_sub(MOST_MEMORIES)
 }

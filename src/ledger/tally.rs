@@ -122,7 +122,7 @@ fn encode(to: u32, letters: &BTreeMap<Kind, u32>) -> Vec<u8> {
     for ((hub, transport), many) in letters {
         bytes.push(transport.code());
         bytes.extend(many.to_be_bytes());
-        numbers::put(&mut bytes, hub.as_str());
+        numbers::put(&mut bytes, hub.as_bytes());
     }
     bytes
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Millis;
-use crate::store::Conflict;
 use crate::store::memory::MemoryStore;
+use crate::store::{Conflict, Version};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const IDLE: Duration = Duration::from_secs(15);
+const TERMS: Terms =
+    Terms { per_client: None, per_hub: None, total: None, enforced: true, idle: Duration::from_secs(15) };
 const ALL: Tracked = Tracked { per_hub: true, total: true };
 
 fn at(seconds: u64) -> Seconds {
@@ -22,20 +23,14 @@ fn ledger(instance: u32, tracked: Tracked) -> Ledger {
 }
 
 fn opening<'a>(id: Option<&'a [u8]>, transport: Transport, hub: &'a HubLabel) -> Opening<'a> {
-    Opening { client: [1; 8], id, transport, hub, issued: None, idle: IDLE, sharding: Sharding::ByConnection }
+    Opening { client: [1; 8], id, transport, hub, issued: None }
 }
 
 /// Admits a connection, or finds that there is no room.
-fn admit(
-    ledger: &mut Ledger,
-    opening: &Opening<'_>,
-    ceilings: &Ceilings,
-    now: Seconds,
-    store: &dyn Store,
-) -> Option<Lease> {
+fn admit(ledger: &mut Ledger, opening: &Opening<'_>, terms: &Terms, now: Seconds, store: &dyn Store) -> Option<Lease> {
     loop {
-        let look = ledger.look(opening, now, store).unwrap();
-        match ledger.admit(look, opening, ceilings, true, now, store).unwrap() {
+        let look = ledger.look(opening, terms, now, store).unwrap();
+        match ledger.admit(&look, opening, terms, now, store).unwrap() {
             Admission::Admitted(lease, _) => return Some(lease),
             Admission::Refused(_) => return None,
             Admission::Conflict => {}
@@ -49,7 +44,7 @@ fn a_session_that_three_instances_serve_is_one_connection_after_a_death() {
     let hub = HubLabel::learned(b"/chat");
     let poll = opening(Some(b"session"), Transport::LongPolling, &hub);
     let other = opening(Some(b"other"), Transport::WebSockets, &hub);
-    let one = Ceilings { total: Some(1), per_hub: Some(1), ..Ceilings::default() };
+    let one = Terms { total: Some(1), per_hub: Some(1), ..TERMS };
     for dies in [None, Some(0), Some(1), Some(2)] {
         let store = MemoryStore::default();
         let mut all = [1, 2, 3, 4].map(|instance| ledger(instance, ALL));
@@ -92,12 +87,12 @@ fn connections_of_instances_without_permits_take_places_too() {
     let (store, hub) = (MemoryStore::default(), HubLabel::learned(b"/chat"));
     let [mut old, mut new] = [ledger(1, Tracked::default()), ledger(2, ALL)];
     let socket = opening(None, Transport::WebSockets, &hub);
-    let _held: Vec<_> = (0..3).map(|_| admit(&mut old, &socket, &Ceilings::default(), at(0), &store)).collect();
+    let _held: Vec<_> = (0..3).map(|_| admit(&mut old, &socket, &TERMS, at(0), &store)).collect();
     for ledger in [&mut old, &mut new] {
         ledger.tick(at(0), &store);
     }
-    let ceilings = Ceilings { total: Some(5), ..Ceilings::default() };
-    let admitted: Vec<_> = (0..5).filter_map(|_| admit(&mut new, &socket, &ceilings, at(0), &store)).collect();
+    let terms = Terms { total: Some(5), ..TERMS };
+    let admitted: Vec<_> = (0..5).filter_map(|_| admit(&mut new, &socket, &terms, at(0), &store)).collect();
     assert_eq!(admitted.len(), 2);
 }
 
@@ -118,7 +113,7 @@ impl Store for &Locked {
 #[test]
 fn sixteen_threads_at_once_are_let_in_as_often_as_each_limit_says() {
     use std::sync::atomic::{AtomicU64, Ordering};
-    let ceilings = Ceilings { per_client: Some(100), per_hub: Some(150), total: Some(200) };
+    let terms = Terms { per_client: Some(100), per_hub: Some(150), total: Some(200), ..TERMS };
     for run in 0..20_u32 {
         let store = Locked(Mutex::new(MemoryStore::default()));
         let refused_for_good = AtomicU64::new(0);
@@ -137,13 +132,10 @@ fn sixteen_threads_at_once_are_let_in_as_often_as_each_limit_says() {
                             let before = held.len();
                             for client in 0..4_u8 {
                                 let hub = &hubs[usize::from(client % 2)];
-                                let opening = Opening {
-                                    client: [client; 8],
-                                    sharding: Sharding::ByClient,
-                                    ..opening(None, Transport::WebSockets, hub)
-                                };
+                                let opening =
+                                    Opening { client: [client; 8], ..opening(None, Transport::WebSockets, hub) };
                                 held.extend(
-                                    admit(&mut ledger, &opening, &ceilings, at(0), &store).map(|lease| (client, lease)),
+                                    admit(&mut ledger, &opening, &terms, at(0), &store).map(|lease| (client, lease)),
                                 );
                             }
                             ledger.rooms.settle(&mut ledger.instances, at(0), &store);

@@ -1,23 +1,35 @@
-//! What an instance does once a second: it publishes its numbers, reads those of the others, and drops what the dead left
+//! What an instance does once a second: it publishes its numbers, reads those of the others, and repairs what the dead left
 //! behind. And what it does when it finds that the others took it for dead.
+//!
+//! The row of a dead instance is void, and so is what it counted. Three things are left to others:
+//!
+//! | left behind | repaired by | when |
+//! |---|---|---|
+//! | a connection that the dead counted and a living instance holds | its holder, which counts it from then on | the death is noticed |
+//! | a connection that a living instance counts and the dead held | its counter, which stops counting it | as above |
+//! | entries that nobody counts | the sweep of all slots; until then they take memory only | within two minutes |
+//!
+//! For the first two, each instance watches the slots of the connections that it counts and does not hold, or holds and does not
+//! count. The same watch ends long-polling sessions that wait too long.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::instances::{Census, InstanceId, Pulse};
-use super::lease::Lease;
+use super::instances::{Census, InstanceId, Pulse, STALE};
+use super::lease::{ConnectionKey, Lease};
 use super::numbers::{self, Numbers};
 use super::rooms::{Ceiling, Scope};
-use super::slots::{self, Entry, Slot};
+use super::slots::{Change, Entry, Page, SLOTS, Slot, Standing};
 use super::tally::{self, Kind};
 use super::upstreams::Upstream;
-use super::{Ceilings, Ledger, LedgerFailure, TRIES, keyed_hash};
+use super::{Ledger, LedgerFailure, TRIES, keyed_hash};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
 use crate::store::Store;
 
-/// Seconds in which all slots are swept once. With the five until an instance is taken for dead: within ten.
-const SWEEP: u16 = 4;
+/// Slots that one instance looks through in a tick, at most. All slots take 128 s of one instance, 8 s of sixteen.
+pub(super) const SWEEP: usize = 128;
 
 /// What all worker threads hold at present.
 #[derive(Debug, Default)]
@@ -47,11 +59,16 @@ impl Ledger {
             upstreams: self.upstreams.numbers().clone(),
         };
         let row = numbers::encode(own.tracked, &own.connections, &own.upstreams);
-        let Census { rows, rank } = self.instances.publish(&row, now, store)?;
+        let Census { rows, died, alive, rank } = self.instances.publish(&row, now, store)?;
         let others: Vec<Numbers> = rows.iter().map(|row| numbers::decode(row)).collect();
         self.tally.published();
         self.elsewhere = elsewhere(&others);
-        self.sweep(rank, now, store);
+        if !died.is_empty() {
+            self.watched.values_mut().for_each(|due| *due = now);
+            let orphans = self.held.values().filter(|lease| died.contains(&lease.counter));
+            self.watched.extend(orphans.filter_map(|lease| Some((lease.slot?, now))));
+        }
+        self.sweep(alive, rank, now, store);
         Some(Present::sum(std::iter::once(&own).chain(&others)))
     }
 
@@ -88,76 +105,118 @@ impl Ledger {
         self.rooms.restart();
         let unfinished = self.unfinished.iter().map(|(lease, _)| lease);
         let leases: Vec<Lease> = self.held.values().chain(unfinished).cloned().collect();
-        for lease in leases {
-            if let Some(kind) = self.put_back(&lease, old, now, store) {
+        for mut lease in leases {
+            if let Some(kind) = self.put_back(&mut lease, old, now, store) {
                 self.count(kind, now, store);
+            }
+            if let Some(held) = self.held.get_mut(&lease.hold) {
+                held.counter = lease.counter;
             }
         }
     }
 
     /// Counts a connection that nobody counts any more. It is there, whether there is room or not.
     fn count(&mut self, kind: Kind, now: Seconds, store: &dyn Store) {
-        for (_, scope, _) in self.scopes(&Ceilings::default(), &kind.0) {
+        for (scope, _) in self.scopes(&kind.0) {
             let _ = self.rooms.take(&scope, Ceiling::Any, &mut self.instances, now, store);
         }
         self.tally.begun(kind);
     }
 
     /// Writes a lease's entry under the new name. Returns its connection if this instance is now the one to count it.
-    fn put_back(&mut self, lease: &Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Kind> {
-        let Some(slot) = lease.slot else { return Some((lease.hub.clone(), lease.transport)) };
+    fn put_back(&mut self, lease: &mut Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Kind> {
         let own = self.instances.own().get();
+        let Some(slot) = lease.slot else { return Some((lease.hub.clone(), lease.transport)) };
         for _ in 0..TRIES {
-            let (mut entries, version) = slots::load(slot, store);
-            match entries.iter_mut().find(|entry| entry.is_of(lease, old.get())) {
-                Some(entry) => entry.owner = own,
-                // Before those that took over from it.
-                None => entries.insert(0, Entry::of(lease, own, old.get())),
+            let page = Page::load(slot, store);
+            let of_connection = |entry: &Entry<'_>| entry.connection == lease.connection && !entry.is_memory();
+            let mut counters = page.entries().filter(of_connection).map(|entry| entry.counter);
+            let counter = counters.find(|counter| self.instances.is_alive(*counter, now, store));
+            let kind = page.entries().find(of_connection).map(|entry| entry.kind());
+            let kind = kind.unwrap_or_else(|| (lease.hub.clone(), lease.transport));
+            lease.counter = counter.unwrap_or(own);
+            let (mut has_entry, entry_of_lease) = (false, Entry::of(lease, own));
+            let mut draft = page.draft(|entry| {
+                let is_own = entry.is_of(lease, old.get());
+                has_entry |= is_own;
+                let owner = if is_own { own } else { entry.owner };
+                let is_same = entry.connection == lease.connection && !entry.is_memory();
+                if is_same {
+                    Change::To(Entry { owner, counter: lease.counter, ..entry.clone() })
+                } else {
+                    Change::Keep
+                }
+            });
+            if !has_entry {
+                draft.push(&entry_of_lease);
             }
-            let mut same: Vec<_> =
-                entries.iter_mut().filter(|entry| entry.connection == lease.connection && !entry.is_memory()).collect();
-            let counter =
-                same.iter().map(|entry| entry.counter).find(|counter| self.instances.is_alive(*counter, now, store));
-            same.iter_mut().for_each(|entry| entry.counter = counter.unwrap_or(own));
-            let kind = same.first().map(|entry| entry.kind());
-            if slots::write(slot, &entries, version, store) {
-                return kind.filter(|_| counter.is_none());
+            if draft.write(store).is_ok() {
+                return counter.is_none().then_some(kind);
             }
         }
         None
     }
 
-    /// Drops the entries of the dead and counts what the dead counted, in this instance's share of the slots of this second.
-    fn sweep(&mut self, rank: usize, now: Seconds, store: &dyn Store) {
-        let alive = self.instances.alive();
-        let part = now.modulo(SWEEP);
-        for slot in Slot::all().filter(|slot| slot.number() % SWEEP == part) {
-            if usize::from(slot.number() / SWEEP).checked_rem(alive) == Some(rank) {
-                self.sweep_slot(slot, now, store);
+    /// Looks through a bounded number of slots: those that are due, and then this instance's share of all.
+    fn sweep(&mut self, alive: usize, rank: usize, now: Seconds, store: &dyn Store) {
+        let due = self.watched.iter().filter(|(_, due)| **due <= now).map(|(slot, _)| *slot);
+        let mut slots: Vec<Slot> = due.take(SWEEP).collect();
+        let (alive, rank) = (u16::try_from(alive).unwrap_or(u16::MAX), u16::try_from(rank).unwrap_or(u16::MAX));
+        for _ in slots.len()..SWEEP {
+            slots.extend(Slot::numbered(self.swept.saturating_add(rank)));
+            self.swept = self.swept.saturating_add(alive);
+            if self.swept >= SLOTS {
+                self.swept = 0;
+                break;
             }
         }
+        slots.into_iter().for_each(|slot| self.sweep_slot(slot, now, store));
     }
 
-    /// What meets too many conflicts waits for the next time round.
+    /// Drops entries of the dead and of sessions that wait too long, and counts what this instance holds and the dead counted.
     fn sweep_slot(&mut self, slot: Slot, now: Seconds, store: &dyn Store) {
-        let (before, version) = slots::load(slot, store);
-        let mut after = before.clone();
-        after.retain(|entry| self.lives(entry, now, store));
         let own = self.instances.own().get();
-        let mut orphans = BTreeMap::new();
-        for entry in after.iter_mut().filter(|entry| !entry.is_memory()) {
-            if !self.instances.is_alive(entry.counter, now, store) {
-                entry.counter = own;
-                orphans.insert(entry.connection, entry.kind());
+        let mut adopted: BTreeMap<ConnectionKey, Kind> = BTreeMap::new();
+        let mut next: Option<Seconds> = None;
+        let swept = self.edit(slot, now, store, |ledger, page| {
+            adopted.clear();
+            next = None;
+            for entry in page.entries().filter(|entry| entry.owner == own && !entry.is_memory()) {
+                if ledger.lives(&entry, now, store) && !ledger.instances.is_alive(entry.counter, now, store) {
+                    adopted.insert(entry.connection, entry.kind());
+                }
             }
+            page.draft(|entry| {
+                if !ledger.lives(entry, now, store) {
+                    return Change::Drop;
+                }
+                if entry.is_memory() {
+                    return Change::Keep;
+                }
+                let is_adopted = adopted.contains_key(&entry.connection);
+                let counter = if is_adopted { own } else { entry.counter };
+                let due = match entry.standing {
+                    Standing::Idle { since, wait } if entry.owner == own => {
+                        Some(since.plus(Duration::from_secs(wait.into())))
+                    }
+                    _ => (counter == own && entry.owner != own).then(|| now.plus(STALE)),
+                };
+                next = next.into_iter().chain(due).min();
+                if entry.owner == own
+                    && let Some(lease) = ledger.held.get_mut(&entry.hold).filter(|lease| entry.is_of(lease, own))
+                {
+                    lease.counter = counter;
+                }
+                if is_adopted { Change::To(Entry { counter, ..entry.clone() }) } else { Change::Keep }
+            })
+        });
+        self.watched.remove(&slot);
+        match swept {
+            Ok(()) => adopted.into_values().for_each(|kind| self.count(kind, now, store)),
+            // Too many conflicts: the next tick looks again.
+            Err(LedgerFailure) => next = Some(now),
         }
-        let changed = after.len() < before.len() || !orphans.is_empty();
-        if changed && slots::write(slot, &after, version, store) {
-            self.follow(&before, &after, now, store);
-            for kind in orphans.into_values() {
-                self.count(kind, now, store);
-            }
-        }
+        self.watched.extend(next.map(|next| (slot, next)));
     }
 }
 

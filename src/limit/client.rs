@@ -14,7 +14,7 @@ use crate::store::Secret;
 
 /// A client as the ledger knows it: 64 bits of a keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClientKey(pub(super) [u8; 8]);
+pub struct ClientKey(pub(crate) [u8; 8]);
 
 /// Where a request came from, by what Envoy vouches for.
 #[derive(Clone, Debug)]

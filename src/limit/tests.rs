@@ -7,6 +7,7 @@ use super::*;
 use crate::http::Head;
 use crate::ledger::MOST_HOLDS;
 use crate::settings::{Settings, Surroundings};
+use crate::signalr::Transport;
 use crate::store::memory::MemoryStore;
 use crate::store::{Conflict, Version};
 use std::cell::{Cell, RefCell};
@@ -75,7 +76,7 @@ impl Envoy {
         transport: Transport,
     ) -> (Verdict, Option<Admitted>) {
         let opening =
-            Request { client: self.client(client), id: id.map(str::as_bytes), transport, hub: &hub(), issued: None };
+            Opening { client: self.client(client).0, id: id.map(str::as_bytes), transport, hub: &hub(), issued: None };
         self.workers[worker].connect(&self.limits, &opening, at(self.now), &self.store).unwrap()
     }
 
@@ -96,7 +97,7 @@ impl Envoy {
         for _ in 0..seconds {
             self.now += 1;
             for worker in living {
-                self.workers[*worker].tick(at(self.now).seconds(), &self.store);
+                self.workers[*worker].ledger.tick(at(self.now).seconds(), &self.store);
             }
         }
     }
@@ -272,7 +273,7 @@ fn an_id_that_is_old_was_connected_before_or_is_paid_for() {
     let resume = |envoy: &mut Envoy, id: &[u8], age: u64| {
         let issued = Some(at(envoy.now));
         let opening =
-            Request { client: envoy.client(ANN), id: Some(id), transport: Transport::WebSockets, hub: &hub, issued };
+            Opening { client: envoy.client(ANN).0, id: Some(id), transport: Transport::WebSockets, hub: &hub, issued };
         let now = at(envoy.now + age);
         envoy.workers[0].connect(&envoy.limits, &opening, now, &envoy.store).unwrap().1
     };
@@ -349,8 +350,8 @@ fn who_is_exempt_ends_nobody_elses_session() {
     envoy.now += 20;
     let of_same_slot = |id: &String| envoy.workers[0].ledger.share_slot(id.as_bytes(), envoy.client(ANN).0);
     let id = (0..).map(|n| format!("id{n}")).find(of_same_slot).unwrap();
-    let (client, id, hub) = (envoy.client(BOB), Some(id.as_bytes()), hub());
-    let opening = Request { client, id, transport: Transport::WebSockets, hub: &hub, issued: None };
+    let (client, id, hub) = (envoy.client(BOB).0, Some(id.as_bytes()), hub());
+    let opening = Opening { client, id, transport: Transport::WebSockets, hub: &hub, issued: None };
     let exempt = settings(json);
     let opened = envoy.workers[0].connect(exempt.limits_for(true), &opening, at(envoy.now), &envoy.store);
     assert!(opened.is_ok_and(|(_, lease)| lease.is_some()));

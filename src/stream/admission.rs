@@ -5,7 +5,7 @@ use crate::affinity::{Answered, Decision, Pinned, Source};
 use crate::clock::{Millis, Seconds};
 use crate::http::Head;
 use crate::hub::HubLabel;
-use crate::ledger::{End, LedgerFailure, Session};
+use crate::ledger::{End, LedgerFailure, Opening, Session};
 use crate::limit::{self, Admitted, Limit, Peer, Rejection, Verdict};
 use crate::metrics::{Count, InternalError};
 use crate::settings::{Limits, Mode};
@@ -92,7 +92,7 @@ impl Stream {
             return Some(Ok(Verdict::Over(Limit::NoClientKey)));
         };
         let issued = decision.pinned.as_ref().filter(of_connection).map(|pinned| pinned.issued);
-        let opening = limit::Request { client, id: decision.id.as_deref(), transport, hub, issued };
+        let opening = Opening { client: client.0, id: decision.id.as_deref(), transport, hub, issued };
         Some(limiter.connect(limits, &opening, moment.now, moment.store).map(|(verdict, admitted)| {
             let end = match transport {
                 Transport::LongPolling => End::BetweenPolls,

@@ -1,20 +1,23 @@
 //! `cargo xtask bench ledger`: what a connect and its end cost in the ledger of connections, and what grows it.
 //!
-//! Native, over a table behind one lock, as Envoy's shared data is. Under V8 the same code takes a few times as long; what counts
-//! here is what the cost depends on. All cases are measured in turn, several times over, so that a busy moment meets them all.
+//! Native code over a table behind one lock, as Envoy's shared data is. Under V8 the same code takes a few times as long; what
+//! counts here is what the cost depends on. The cases take turns, so that a busy moment meets them all, and CPU time is measured,
+//! so that waiting for a core is not.
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::ops::RangeInclusive;
 use std::process::Command;
 use std::sync::{Barrier, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use envoy_signalr::clock::{Millis, Seconds};
 use envoy_signalr::hub::HubLabel;
-use envoy_signalr::ledger::{Admission, Ceilings, End, InstanceId, Lease, Ledger, Opening, Sharding, Tracked};
+use envoy_signalr::ledger::{Admission, End, InstanceId, Lease, Ledger, Opening, Terms, Tracked};
 use envoy_signalr::signalr::Transport;
 use envoy_signalr::store::{Conflict, Secret, Store, Version};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::cargo;
 
@@ -49,6 +52,10 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
 
 /// Connects and ends that one thread makes in a round.
 const PAIRS: u32 = 2_000;
+/// Seconds that pass before connects are measured: all slots are swept in them.
+const SETTLED: u64 = 20;
+/// Seconds in which the others notice that an instance has died, and drop its connections.
+const HEALED: u64 = SETTLED + 30;
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -66,6 +73,7 @@ fn cases() -> Vec<Case> {
     cases.extend([1, 17].map(|instances| Case { instances, ..USUAL }));
     cases.extend([0, 100_000].map(|entries| Case { entries, ..USUAL }));
     cases.extend([2, 4, 16].map(|threads| Case { threads, instances: threads.max(USUAL.instances), ..USUAL }));
+    cases.push(Case { hubs: 65, instances: 17, entries: 100_000, threads: 1 });
     cases
 }
 
@@ -80,11 +88,12 @@ enum Limits {
 impl Limits {
     const ALL: [Self; 3] = [Self::None, Self::PerClient, Self::Shared];
 
-    fn ceilings(self) -> Ceilings {
+    fn terms(self) -> Terms {
+        let none = Terms { enforced: true, idle: Duration::from_secs(15), ..Terms::default() };
         match self {
-            Self::None => Ceilings::default(),
-            Self::PerClient => Ceilings { per_client: Some(4_096), ..Ceilings::default() },
-            Self::Shared => Ceilings { per_hub: Some(1_000_000), total: Some(1_000_000), per_client: None },
+            Self::None => none,
+            Self::PerClient => Terms { per_client: Some(4_096), ..none },
+            Self::Shared => Terms { per_hub: Some(1_000_000), total: Some(1_000_000), ..none },
         }
     }
 }
@@ -97,27 +106,42 @@ fn ledger(rounds: usize) -> Result<()> {
         eprintln!("round {round} of {rounds} …");
         for (case, (times, ticks)) in cases.iter().zip(times.iter_mut().zip(&mut ticks)) {
             for (limits, times) in Limits::ALL.into_iter().zip(times) {
-                let (pair, tick) = measure(*case, limits);
+                let (pair, tick) = measure(*case, limits)?;
                 times.push(pair);
                 ticks.push(tick);
             }
         }
     }
+    println!("CPU time of one connect and its end: the median of {rounds} rounds, with the quartiles.\n");
     println!(
         "| hubs | instances | connections | threads | no limit | `per_client` | `per_hub` and `total` | longest tick |"
     );
     println!("|---|---|---|---|---|---|---|---|");
+    let mut medians = [const { Vec::new() }; Limits::ALL.len()];
     for (case, (times, ticks)) in cases.iter().zip(times.iter_mut().zip(&mut ticks)) {
-        let cells: Vec<_> = times.iter_mut().map(|times| format!("{:.1} µs", micros(median(times)))).collect();
+        let cells = times.iter_mut().zip(&mut medians).map(|(times, medians)| {
+            times.sort();
+            let [low, median, high] = [1, 2, 3].map(|quarter| micros(times[times.len() * quarter / 4]));
+            medians.push(median);
+            format!("{median:.1} µs ({low:.1} to {high:.1})")
+        });
+        let cells: Vec<_> = cells.collect();
         let Case { hubs, instances, entries, threads } = case;
-        let tick = micros(ticks.iter().max().copied().unwrap_or_default());
+        ticks.sort();
+        let tick = micros(ticks[ticks.len() / 2]);
         println!("| {hubs} | {instances} | {entries} | {threads} | {} | {tick:.0} µs |", cells.join(" | "));
     }
+    let ratios = medians.map(|medians| {
+        let largest = medians.iter().copied().fold(0.0, f64::max);
+        let smallest = medians.iter().copied().fold(f64::INFINITY, f64::min);
+        format!("{:.2}", largest / smallest)
+    });
+    println!("| the largest, in smallest | | | | {} | |", ratios.join(" | "));
     Ok(())
 }
 
-/// The time of one connect and its end, as one thread sees it, and the longest tick.
-fn measure(case: Case, limits: Limits) -> (Duration, Duration) {
+/// The CPU time of one connect and its end, and of the longest tick, also when an instance dies.
+fn measure(case: Case, limits: Limits) -> Result<(Duration, Duration)> {
     let store = Table::default();
     let tracked = matches!(limits, Limits::Shared);
     let tracked = Tracked { per_hub: tracked, total: tracked };
@@ -125,44 +149,55 @@ fn measure(case: Case, limits: Limits) -> (Duration, Duration) {
         .filter_map(|id| Some(Ledger::new(InstanceId::new(id)?, Secret::new([7; 32]), tracked)))
         .collect();
     let hubs: Vec<_> = (0..case.hubs).map(|hub| HubLabel::learned(format!("/hub{hub}").as_bytes())).collect();
-    let mut held = Vec::new();
     let count = ledgers.len();
     for n in 0..case.entries {
         let (at, hub) = (n as usize % count, &hubs[n as usize % hubs.len()]);
-        held.push(connect(&mut ledgers[at], n, hub, limits, &store));
+        drop(connect(&mut ledgers[at], n, hub, limits, 0, &store));
     }
     let mut longest = Duration::ZERO;
-    for second in 0..2 {
-        for ledger in &mut ledgers {
-            let began = Instant::now();
-            black_box(ledger.tick(at(second), &store));
-            longest = longest.max(began.elapsed());
+    let mut pass = |ledgers: &mut [Ledger], seconds: RangeInclusive<u64>| -> Result<()> {
+        for second in seconds {
+            for ledger in &mut *ledgers {
+                let began = cpu_time()?;
+                black_box(ledger.tick(at(second), &store));
+                longest = longest.max(cpu_time()?.saturating_sub(began));
+            }
         }
-    }
+        Ok(())
+    };
+    pass(&mut ledgers, 1..=SETTLED)?;
     let barrier = Barrier::new(case.threads as usize);
-    let times: Vec<Duration> = thread::scope(|scope| {
+    let times = thread::scope(|scope| {
         let threads = ledgers.iter_mut().take(case.threads as usize).enumerate().map(|(thread, ledger)| {
             let (store, hubs, barrier) = (&store, &hubs, &barrier);
-            scope.spawn(move || {
+            scope.spawn(move || -> Result<Duration> {
                 barrier.wait();
-                let began = Instant::now();
+                let began = cpu_time()?;
                 for n in 0..PAIRS {
                     let id = case.entries + thread as u32 * PAIRS + n;
-                    let lease = connect(ledger, id, &hubs[n as usize % hubs.len()], limits, store);
-                    ledger.end(lease, End::Over, at(1), store);
+                    let lease = connect(ledger, id, &hubs[n as usize % hubs.len()], limits, SETTLED, store);
+                    ledger.end(lease, End::Over, at(SETTLED), store);
                 }
-                began.elapsed() / PAIRS
+                Ok((cpu_time()?.saturating_sub(began)) / PAIRS)
             })
         });
-        threads.collect::<Vec<_>>().into_iter().filter_map(|thread| thread.join().ok()).collect()
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Result<Vec<_>>>()
     });
-    drop(held);
-    (median(&mut times.clone()), longest)
+    let mut times = times?;
+    times.sort();
+    ledgers.pop();
+    pass(&mut ledgers, SETTLED + 1..=HEALED)?;
+    Ok((times[times.len() / 2], longest))
 }
 
-fn connect(ledger: &mut Ledger, n: u32, hub: &HubLabel, limits: Limits, store: &Table) -> Lease {
+/// CPU time of this thread.
+fn cpu_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+fn connect(ledger: &mut Ledger, n: u32, hub: &HubLabel, limits: Limits, second: u64, store: &Table) -> Lease {
     let id = n.to_be_bytes();
-    let sharding = if matches!(limits, Limits::PerClient) { Sharding::ByClient } else { Sharding::ByConnection };
     let opening = Opening {
         // As a hash spreads them.
         client: u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(),
@@ -170,12 +205,11 @@ fn connect(ledger: &mut Ledger, n: u32, hub: &HubLabel, limits: Limits, store: &
         transport: Transport::WebSockets,
         hub,
         issued: None,
-        idle: Duration::from_secs(15),
-        sharding,
     };
+    let terms = limits.terms();
     loop {
-        let look = ledger.look(&opening, at(1), store).expect("the table is written at once");
-        match ledger.admit(look, &opening, &limits.ceilings(), true, at(1), store) {
+        let look = ledger.look(&opening, &terms, at(second), store).expect("the table is written at once");
+        match ledger.admit(&look, &opening, &terms, at(second), store) {
             Ok(Admission::Admitted(lease, _)) => return lease,
             Ok(Admission::Conflict) => {}
             Ok(Admission::Refused(reached)) => panic!("no limit is near, but {reached:?} was reached"),
@@ -186,11 +220,6 @@ fn connect(ledger: &mut Ledger, n: u32, hub: &HubLabel, limits: Limits, store: &
 
 fn at(second: u64) -> Seconds {
     Millis::since_epoch(Duration::from_secs(1_000_000 + second)).seconds()
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 fn micros(time: Duration) -> f64 {
