@@ -79,13 +79,13 @@ pub struct Rejection {
 pub fn reject(limits: &Limits, limit: Limit, is_negotiate: bool, head: &Head) -> Rejection {
     let settings = &limits.rejection;
     let in_words = is_negotiate && settings.negotiate == NegotiateRejection::Error;
-    let mut headers = vec![("cache-control", "no-store".to_owned())];
+    let mut headers =
+        vec![("cache-control", "no-store".to_owned()), ("retry-after", settings.retry_after.as_secs().to_string())];
     let (status, body) = if in_words {
         headers.push(("content-type", "application/json".to_owned()));
         (200, serde_json::json!({ "error": limit.message() }).to_string())
     } else {
         headers.push(("content-type", "text/plain".to_owned()));
-        headers.push(("retry-after", settings.retry_after.as_secs().to_string()));
         (settings.status, limit.message().to_owned())
     };
     if let Some(origin) = head.get("origin").and_then(|origin| str::from_utf8(origin).ok())

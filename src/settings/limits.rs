@@ -108,7 +108,7 @@ impl Limits {
             rejection: Rejection {
                 status: 429,
                 retry_after: Duration::from_secs(5),
-                negotiate: NegotiateRejection::Status,
+                negotiate: NegotiateRejection::Error,
                 allow_origins: Vec::new(),
             },
             long_polling_idle: Duration::from_secs(15),

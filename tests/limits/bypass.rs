@@ -18,7 +18,7 @@ fn post(gateway: &Gateway, target: &str) -> u16 {
 #[test]
 fn a_negotiate_is_limited_however_its_ids_are_written() {
     for target in ["/chat/negotiate?negotiateVersion=1&id&id", "/chat/negotiate?id=a&id=b", "/chat/negotiat%65"] {
-        let gateway = Gateway::with(&json!({ "negotiate_rate": rate() }));
+        let gateway = Gateway::with(&json!({ "negotiate_rate": rate(), "reject": { "negotiate": "status" } }));
         assert_eq!([post(&gateway, target), post(&gateway, target)], [200, 429], "{target}");
     }
 }
@@ -80,7 +80,8 @@ fn other_applications_negotiate_without_limit_and_hubs_do_not() {
         bootstrap["static_resources"]["listeners"][0]["connection_balance_config"] = json!({ "exact_balance": {} });
     };
     let rate = json!({ "requests": 1, "per": "1h", "burst": 9 });
-    let gateway = Gateway::patched(&json!({ "negotiate_rate": rate }), Box::new(other));
+    let gateway =
+        Gateway::patched(&json!({ "negotiate_rate": rate, "reject": { "negotiate": "status" } }), Box::new(other));
     let statuses: Vec<_> = (0..40).map(|_| post(&gateway, "/app/negotiate")).collect();
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     let statuses: Vec<_> = (0..10).map(|_| post(&gateway, "/chat/negotiate")).collect();

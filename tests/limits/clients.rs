@@ -1,11 +1,18 @@
-//! What Microsoft's client tells its application when a limit refuses it.
+//! What client libraries report to their application when a limit refuses it.
+
+use std::fs;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use testbed::clients::{drive_chromium, drive_node};
+use testbed::clients::{
+    DotnetClient, GoClient, JavaClient, NodeClient, Outcome, PythonClient, drive_chromium, drive_node, run_dotnet,
+    run_go, run_java, run_node, run_python, run_signalrcore,
+};
 use testbed::envoy::EnvoyOptions;
 use testbed::hub::{Hub, HubOptions};
 use testbed::process::PATIENCE;
+use testbed::tools::{self, Skips};
+use testbed::workspace;
 
 use crate::gateway::{Gateway, addresses, settings};
 
@@ -52,16 +59,16 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
     };
     let reason = "Connection limit reached: this client has too many connections open.";
     let allowed = json!([origin]);
-    let (by_status, _one) = gateway(json!({ "allow_origins": allowed }));
-    let (by_error, _two) = gateway(json!({ "allow_origins": allowed, "negotiate": "error" }));
+    let (by_status, _one) = gateway(json!({ "allow_origins": allowed, "negotiate": "status" }));
+    let (by_default, _two) = gateway(json!({ "allow_origins": allowed }));
     let (unreadable, _three) = gateway(json!({}));
     let (node, browser) = (Place::Node, Place::Page(&page));
     let status_too = format!("{reason}: Status code '429'");
     for (name, place, gateway, skip, expected) in [
         ("negotiate by status", node, &by_status, false, status_too.as_str()),
-        ("negotiate by error", node, &by_error, false, reason),
+        ("negotiate by default", node, &by_default, false, reason),
         ("negotiate by status", browser, &by_status, false, &status_too),
-        ("negotiate by error", browser, &by_error, false, reason),
+        ("negotiate by default", browser, &by_default, false, reason),
         // A browser tells no page why a WebSocket failed, and Node's WebSocket tells the client nothing, either.
         ("skipped", node, &by_status, true, "WebSocket failed to connect."),
         ("skipped", browser, &by_status, true, "WebSocket failed to connect."),
@@ -77,5 +84,85 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
     for transport in ["ServerSentEvents", "LongPolling"] {
         let error = connect(node, &by_status, transport, false);
         assert!(error.contains(reason), "{transport}: {error}");
+    }
+}
+
+/// A client library by its name in the table of `docs/limits.md`.
+struct Library {
+    name: &'static str,
+    /// Whether this machine has what it needs.
+    is_here: fn(test: &str) -> bool,
+    connect_once: fn(url: String) -> Outcome,
+}
+
+const LIBRARIES: [Library; 6] = [
+    Library {
+        name: "`@microsoft/signalr`",
+        is_here: |_| true,
+        connect_once: |url| run_node(&NodeClient { url, connects: 1, ..NodeClient::default() }).unwrap(),
+    },
+    Library {
+        name: ".NET",
+        is_here: |test| Skips::here().or_skip(test, tools::dotnet_at_least(10)).is_some(),
+        connect_once: |url| {
+            let common = NodeClient { url, connects: 1, ..NodeClient::default() };
+            run_dotnet(&DotnetClient { common, ..DotnetClient::default() }).unwrap()
+        },
+    },
+    Library {
+        name: "Java",
+        is_here: |test| Skips::here().or_skip(test, tools::java()).is_some(),
+        connect_once: |url| run_java(&JavaClient { url, connects: 1, ..JavaClient::default() }).unwrap(),
+    },
+    Library {
+        name: "`pysignalr`",
+        is_here: |_| true,
+        connect_once: |url| run_python(&PythonClient { url, connects: 1, ..PythonClient::default() }).unwrap(),
+    },
+    Library {
+        name: "`signalrcore`",
+        is_here: |_| true,
+        connect_once: |url| run_signalrcore(&PythonClient { url, connects: 1, ..PythonClient::default() }).unwrap(),
+    },
+    Library {
+        name: "`philippseith/signalr`",
+        is_here: |test| Skips::here().or_skip(test, tools::go()).is_some(),
+        connect_once: |url| run_go(&GoClient { url, connects: 1, ..GoClient::default() }).unwrap(),
+    },
+];
+
+/// Whether `message` has all that `pattern` has around its `…`, in this order.
+fn says(message: &str, pattern: &str) -> bool {
+    let rest = pattern.split('…').try_fold(message, |rest, part| rest.split_once(part).map(|(_, rest)| rest));
+    rest.is_some()
+}
+
+#[test]
+fn each_client_library_says_what_the_documentation_has() {
+    let docs = fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
+    let documented = |library: &str| -> [String; 2] {
+        let row = docs.lines().find_map(|line| line.strip_prefix(&format!("| {library} | `"))).unwrap();
+        [0, 1].map(|column| row.split("` | `").nth(column).unwrap().split("` |").next().unwrap().to_owned())
+    };
+    let gateway = |reject: Value| {
+        let rate = json!({ "requests": 1, "per": "1h", "burst": 1 });
+        let gateway = Gateway::with(&json!({ "negotiate_rate": rate, "reject": reject }));
+        gateway.client().negotiate().unwrap();
+        gateway
+    };
+    let by_status = gateway(json!({ "negotiate": "status" }));
+    let by_default = gateway(json!({}));
+    for Library { name, is_here, connect_once } in LIBRARIES {
+        if !is_here(&format!("what {name} says of a limit")) {
+            continue;
+        }
+        for (gateway, documented) in [&by_status, &by_default].into_iter().zip(documented(name)) {
+            let outcome = connect_once(gateway.envoy.url());
+            let message = outcome.first_error().unwrap_or_else(|| panic!("{name} connected"));
+            let same_status = message.contains("429") == documented.contains("429");
+            assert!(same_status && says(message, &documented), "{name}: {message} instead of {documented}");
+        }
+        let shown = documented(name)[1].contains("Connection limit reached: …");
+        assert_eq!(shown, name != "`philippseith/signalr`", "{name}");
     }
 }

@@ -30,7 +30,8 @@ fn rates_are_shared_by_all_worker_threads() {
         assert_eq!(passed, BURST, "{name}");
         for answer in answers.iter().filter_map(|answer| answer.as_ref().err()) {
             assert!(answer.is_refusal(), "{name}: {answer:?}");
-            assert_eq!(answer.body, "Connection limit reached: this client connects too often.");
+            let reason = answer.reason();
+            assert_eq!(reason.as_deref(), Some("Connection limit reached: this client connects too often."));
             assert_eq!(answer.header("retry-after"), Some("5"), "{name}");
         }
         assert_eq!(gateway.rejected(limit, "enforce") as usize, many - BURST, "{name}");
@@ -84,12 +85,12 @@ fn a_refusal_says_why_as_configured() {
         (gateway, open)
     };
     let reason = "Connection limit reached: the server is full.";
-    let (gateway, _open) = full(json!({ "status": 503, "retry_after": "90s" }));
+    let (gateway, _open) = full(json!({ "status": 503, "retry_after": "90s", "negotiate": "status" }));
     let answer = gateway.client().negotiate_answer();
     assert_eq!((answer.status, answer.body.as_str()), (503, reason));
     assert_eq!((answer.header("retry-after"), answer.header("cache-control")), (Some("90"), Some("no-store")));
 
-    let origins = json!({ "negotiate": "error", "allow_origins": ["https://chat.example.com"] });
+    let origins = json!({ "allow_origins": ["https://chat.example.com"] });
     let (gateway, _open) = full(origins);
     for (origin, allowed) in [
         ("https://chat.example.com", true),
@@ -104,6 +105,7 @@ fn a_refusal_says_why_as_configured() {
         let connect = client.bare_socket(None).err().unwrap();
         assert_eq!((connect.status, connect.body.as_str()), (429, reason));
         for answer in [negotiate, connect] {
+            assert_eq!((answer.header("retry-after"), answer.header("cache-control")), (Some("5"), Some("no-store")));
             let expected = allowed.then_some(origin);
             assert_eq!(answer.header("access-control-allow-origin"), expected, "{answer:?}");
             assert_eq!(answer.header("access-control-allow-credentials"), allowed.then_some("true"));

@@ -50,9 +50,18 @@ impl Answer {
         self.headers.get(name).map(String::as_str)
     }
 
+    /// Why the gateway refused it: as an error in a negotiate's answer, else as text with a status.
+    pub(crate) fn reason(&self) -> Option<String> {
+        match self.status {
+            200 => serde_json::from_str::<Value>(&self.body).ok()?["error"].as_str().map(str::to_owned),
+            429 => Some(self.body.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether a limit of the gateway's refused it.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.status == 429 && self.body.starts_with("Connection limit reached: ")
+        self.reason().is_some_and(|reason| reason.starts_with("Connection limit reached: "))
     }
 }
 

@@ -130,7 +130,8 @@ impl Default for Reject {
         Self {
             status: 429,
             retry_after: Span::seconds(5),
-            negotiate: NegotiateRejection::Status,
+            // Most clients show their users the error, and the status without its reason: the table is in docs/limits.md.
+            negotiate: NegotiateRejection::Error,
             allow_origins: Vec::new(),
         }
     }
@@ -142,7 +143,7 @@ impl Default for Reject {
 pub enum NegotiateRejection {
     /// With the configured status.
     Status,
-    /// With 200 and an error in words, which every client shows to its user.
+    /// With 200 and an error in words, as the protocol has it.
     Error,
 }
 
