@@ -1,4 +1,4 @@
-//! Tiers 5 and 6: limits over four worker threads of a real Envoy, with real hubs, clients and faults.
+//! Tiers 5 and 6: limits over four and over sixteen worker threads of a real Envoy, with real hubs, clients and faults.
 //!
 //! What the core decides is proven in `src/limit/tests.rs`; here it is that Envoy tells it of every beginning and every end.
 
@@ -26,6 +26,8 @@ mod patient;
 mod quick;
 #[path = "limits/refusals.rs"]
 mod refusals;
+#[path = "limits/threads.rs"]
+mod threads;
 #[path = "http2/tunnel.rs"]
 mod tunnel;
 #[path = "limits/wire.rs"]

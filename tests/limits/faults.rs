@@ -39,7 +39,7 @@ fn that_can_trap(workers: u32, limits: &Value) -> Gateway {
 }
 
 /// Ends the VM of one worker thread.
-fn trap(client: &Client) {
+pub(crate) fn trap(client: &Client) {
     let trapped = client.clone().header("x-signalr-trap", "1").negotiate_answer();
     assert_eq!(trapped.status, 503, "{trapped:?}");
 }

@@ -65,6 +65,15 @@ impl Answer {
     }
 }
 
+/// Why there is no WebSocket.
+#[derive(Debug)]
+pub(crate) enum NoSocket {
+    /// The gateway or the hub has answered so.
+    Answered(Answer),
+    /// The TCP connection broke off before an answer.
+    Broken(String),
+}
+
 /// Somebody who connects.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -145,6 +154,14 @@ impl Client {
 
     /// A WebSocket, and nothing said on it. Without an id it skips negotiation.
     pub(crate) fn bare_socket(&self, id: Option<&str>) -> Result<Socket, Answer> {
+        self.try_socket(id).map_err(|failure| match failure {
+            NoSocket::Answered(answer) => answer,
+            NoSocket::Broken(error) => panic!("no answer to a WebSocket: {error}"),
+        })
+    }
+
+    /// The same where the gateway may break off without an answer.
+    pub(crate) fn try_socket(&self, id: Option<&str>) -> Result<Socket, NoSocket> {
         let id = id.map(|id| format!("id={id}")).unwrap_or_default();
         let url = format!("{}{}?{id}{}", self.gateway, self.hub, self.query);
         let mut request = url.replacen("http", "ws", 1).into_client_request().unwrap();
@@ -154,8 +171,8 @@ impl Client {
         }
         match tungstenite::client(request, self.tcp()) {
             Ok((socket, _)) => Ok(Socket { socket, received: String::new() }),
-            Err(HandshakeError::Failure(Error::Http(response))) => Err(answer_of(&response)),
-            Err(error) => panic!("no answer to a WebSocket: {error}"),
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(NoSocket::Answered(answer_of(&response))),
+            Err(error) => Err(NoSocket::Broken(error.to_string())),
         }
     }
 
