@@ -36,7 +36,7 @@ pub use numbers::Tracked;
 pub use tick::Present;
 pub use upstreams::{Upstream, Upstreams};
 
-use instances::{Instances, STALE};
+use instances::Instances;
 use lease::ConnectionKey;
 use rooms::{Ceiling, Rooms, Scope};
 use slots::{Change, Draft, Ended, Entry, Page, Slot, Standing};
@@ -247,6 +247,9 @@ impl Ledger {
                 true => draft.write(store).map_err(|_: Conflict| Ok(Admission::Conflict)),
                 false => Err(Err(LedgerFailure)),
             };
+            if look.counted.as_ref().is_some_and(|(counter, _)| *counter != self.instances.own().get()) {
+                self.watch(page.slot(), now.plus(tick::RECHECK));
+            }
             match written {
                 Ok(ended) => ended.into_iter().for_each(|ended| self.uncount(ended, now, store)),
                 Err(outcome) => {
@@ -303,10 +306,7 @@ impl Ledger {
         let Opening { client, transport, hub, issued, .. } = *opening;
         let is_new = !look.is_there && !look.is_old;
         let slot = look.page.as_ref().map(Page::slot);
-        let own = self.instances.own().get();
-        let counter = look.counted.as_ref().map_or(own, |(counter, _)| *counter);
-        let connection = look.connection;
-        Lease { hold, client, connection, counter, slot, transport, hub: hub.clone(), is_new, issued, idle }
+        Lease { hold, client, connection: look.connection, slot, transport, hub: hub.clone(), is_new, issued, idle }
     }
 
     /// The page with an entry for a new hold.
@@ -318,9 +318,10 @@ impl Ledger {
         now: Seconds,
         store: &dyn Store,
     ) -> Draft<'a> {
-        let mut entry = Entry::of(lease, self.instances.own().get());
-        if let Some((_, (hub, transport))) = &look.counted {
-            entry = Entry { hub: hub.as_bytes(), transport: *transport, ..entry };
+        let own = self.instances.own().get();
+        let mut entry = Entry::of(lease, own, own);
+        if let Some((counter, (hub, transport))) = &look.counted {
+            entry = Entry { counter: *counter, hub: hub.as_bytes(), transport: *transport, ..entry };
         }
         let mut draft = page.draft(|other| {
             if other.connection != entry.connection {
@@ -368,7 +369,7 @@ impl Ledger {
             let is_last = last.as_ref().is_some_and(|last| last.is_of(lease, own));
             watch = match stays {
                 Some(Standing::Idle { .. }) if is_last => Some(lease.idle),
-                _ => last.filter(|last| !is_last && last.counter == own).map(|_| STALE),
+                _ => last.filter(|last| !is_last && last.counter == own).map(|_| tick::RECHECK),
             };
             let stays = stays.filter(|_| is_last);
             let is_memory = matches!(stays, Some(Standing::Memory(_)));
@@ -384,7 +385,7 @@ impl Ledger {
             })
         })?;
         if let Some(after) = watch {
-            self.watched.entry(slot).or_insert(now.plus(after));
+            self.watch(slot, now.plus(after));
         }
         Ok(())
     }
@@ -405,6 +406,12 @@ impl Ledger {
             }
         }
         Err(LedgerFailure)
+    }
+
+    /// Looks through a slot at this time, or earlier.
+    fn watch(&mut self, slot: Slot, due: Seconds) {
+        let known = self.watched.entry(slot).or_insert(due);
+        *known = due.min(*known);
     }
 
     /// Takes a connection that has ended out of the numbers.

@@ -25,7 +25,7 @@ const DIRECTORY: &str = "envoy-signalr/1/instances";
 /// Worker threads times configurations that still have connections: 16 times as many as a machine of 32 cores has threads.
 const PLACES: usize = 512;
 /// An instance beats every second; one that missed five is dead, or its thread is stuck and it will begin anew.
-pub(super) const STALE: Duration = Duration::from_secs(5);
+const STALE: Duration = Duration::from_secs(5);
 /// For so long after its last beat an instance is sure that nobody has taken it for dead.
 const SURE: Duration = Duration::from_secs(3);
 /// An instance and its beat, at the start of its row.
@@ -121,13 +121,13 @@ impl Instances {
             // On a conflict somebody else does it, or the next tick.
             let _ = store.swap(DIRECTORY, &encode(living), version);
         }
-        let died = self.others.keys().copied().filter(|id| !others.contains_key(id)).collect();
+        let any_died = self.others.keys().any(|id| !others.contains_key(id));
         self.others = others;
         self.gone.clear();
         let before =
             directory.iter().take(place).enumerate().filter(|(at, member)| member.is_there() && !dead.contains(at));
         let rank = before.count();
-        Some(Census { rows, died, alive: self.alive(), rank })
+        Some(Census { rows, any_died, alive: self.alive(), rank })
     }
 
     /// Whether an instance lives. One that is not known yet, or whose beat as read last has grown old, is looked up.
@@ -244,8 +244,8 @@ impl Member {
 pub(super) struct Census {
     /// The numbers of the other living instances.
     pub(super) rows: Vec<Vec<u8>>,
-    /// The instances that lived at the tick before.
-    pub(super) died: BTreeSet<u32>,
+    /// Whether an instance has died since the tick before.
+    pub(super) any_died: bool,
     /// How many instances live, this one included.
     pub(super) alive: usize,
     /// How many living instances have a place before this one.

@@ -17,8 +17,6 @@ pub struct Lease {
     pub(super) hold: u32,
     pub(super) client: [u8; 8],
     pub(super) connection: ConnectionKey,
-    /// The instance that counts the connection.
-    pub(super) counter: u32,
     /// Where its entry is. `None` for a connection that needs none.
     pub(super) slot: Option<Slot>,
     pub(super) transport: Transport,

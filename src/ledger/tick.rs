@@ -7,15 +7,15 @@
 //! |---|---|---|
 //! | a connection that the dead counted and a living instance holds | its holder, which counts it from then on | the death is noticed |
 //! | a connection that a living instance counts and the dead held | its counter, which stops counting it | as above |
-//! | entries that nobody counts | the sweep of all slots; until then they take memory only | within two minutes |
+//! | entries that nobody counts | the sweep of all slots; until then they take memory only | within four minutes |
 //!
 //! For the first two, each instance watches the slots of the connections that it counts and does not hold, or holds and does not
-//! count. The same watch ends long-polling sessions that wait too long.
+//! count, and looks through them when an instance has died. The same watch ends long-polling sessions that wait too long.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::instances::{Census, InstanceId, Pulse, STALE};
+use super::instances::{Census, InstanceId, Pulse};
 use super::lease::{ConnectionKey, Lease};
 use super::numbers::{self, Numbers};
 use super::rooms::{Ceiling, Scope};
@@ -28,8 +28,11 @@ use crate::hub::HubLabel;
 use crate::signalr::Transport;
 use crate::store::Store;
 
-/// Slots that one instance looks through in a tick, at most. All slots take 128 s of one instance, 8 s of sixteen.
+/// Slots that one instance looks through in a tick, at most. All slots take four minutes of one instance, 16 s of sixteen.
 pub(super) const SWEEP: usize = 128;
+
+/// How often a watched slot is looked through although nothing is known to have happened.
+pub(super) const RECHECK: Duration = Duration::from_secs(60);
 
 /// What all worker threads hold at present.
 #[derive(Debug, Default)]
@@ -59,14 +62,12 @@ impl Ledger {
             upstreams: self.upstreams.numbers().clone(),
         };
         let row = numbers::encode(own.tracked, &own.connections, &own.upstreams);
-        let Census { rows, died, alive, rank } = self.instances.publish(&row, now, store)?;
+        let Census { rows, any_died, alive, rank } = self.instances.publish(&row, now, store)?;
         let others: Vec<Numbers> = rows.iter().map(|row| numbers::decode(row)).collect();
         self.tally.published();
         self.elsewhere = elsewhere(&others);
-        if !died.is_empty() {
+        if any_died {
             self.watched.values_mut().for_each(|due| *due = now);
-            let orphans = self.held.values().filter(|lease| died.contains(&lease.counter));
-            self.watched.extend(orphans.filter_map(|lease| Some((lease.slot?, now))));
         }
         self.sweep(alive, rank, now, store);
         Some(Present::sum(std::iter::once(&own).chain(&others)))
@@ -105,12 +106,9 @@ impl Ledger {
         self.rooms.restart();
         let unfinished = self.unfinished.iter().map(|(lease, _)| lease);
         let leases: Vec<Lease> = self.held.values().chain(unfinished).cloned().collect();
-        for mut lease in leases {
-            if let Some(kind) = self.put_back(&mut lease, old, now, store) {
+        for lease in leases {
+            if let Some(kind) = self.put_back(&lease, old, now, store) {
                 self.count(kind, now, store);
-            }
-            if let Some(held) = self.held.get_mut(&lease.hold) {
-                held.counter = lease.counter;
             }
         }
     }
@@ -124,7 +122,7 @@ impl Ledger {
     }
 
     /// Writes a lease's entry under the new name. Returns its connection if this instance is now the one to count it.
-    fn put_back(&mut self, lease: &mut Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Kind> {
+    fn put_back(&mut self, lease: &Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Kind> {
         let own = self.instances.own().get();
         let Some(slot) = lease.slot else { return Some((lease.hub.clone(), lease.transport)) };
         for _ in 0..TRIES {
@@ -134,23 +132,23 @@ impl Ledger {
             let counter = counters.find(|counter| self.instances.is_alive(*counter, now, store));
             let kind = page.entries().find(of_connection).map(|entry| entry.kind());
             let kind = kind.unwrap_or_else(|| (lease.hub.clone(), lease.transport));
-            lease.counter = counter.unwrap_or(own);
-            let (mut has_entry, entry_of_lease) = (false, Entry::of(lease, own));
+            let counted_by = counter.unwrap_or(own);
+            let mut has_entry = false;
             let mut draft = page.draft(|entry| {
                 let is_own = entry.is_of(lease, old.get());
                 has_entry |= is_own;
                 let owner = if is_own { own } else { entry.owner };
-                let is_same = entry.connection == lease.connection && !entry.is_memory();
-                if is_same {
-                    Change::To(Entry { owner, counter: lease.counter, ..entry.clone() })
+                if of_connection(entry) {
+                    Change::To(Entry { owner, counter: counted_by, ..entry.clone() })
                 } else {
                     Change::Keep
                 }
             });
             if !has_entry {
-                draft.push(&entry_of_lease);
+                draft.push(&Entry::of(lease, own, counted_by));
             }
             if draft.write(store).is_ok() {
+                self.watch(slot, now.plus(RECHECK));
                 return counter.is_none().then_some(kind);
             }
         }
@@ -199,14 +197,9 @@ impl Ledger {
                     Standing::Idle { since, wait } if entry.owner == own => {
                         Some(since.plus(Duration::from_secs(wait.into())))
                     }
-                    _ => (counter == own && entry.owner != own).then(|| now.plus(STALE)),
+                    _ => ((entry.owner == own) != (counter == own)).then(|| now.plus(RECHECK)),
                 };
                 next = next.into_iter().chain(due).min();
-                if entry.owner == own
-                    && let Some(lease) = ledger.held.get_mut(&entry.hold).filter(|lease| entry.is_of(lease, own))
-                {
-                    lease.counter = counter;
-                }
                 if is_adopted { Change::To(Entry { counter, ..entry.clone() }) } else { Change::Keep }
             })
         });

@@ -1,0 +1,246 @@
+//! What a connect and its end cost in the ledger of connections, and what the cost grows with. `cargo xtask bench ledger` runs it.
+//!
+//! The table behind the ledger has one lock, as Envoy's shared data has. The cases take turns, so that a busy moment meets them
+//! all, and CPU time is measured, so that waiting for a core is not. With `--v8` this program runs as WebAssembly in Node.js, where
+//! there is one thread only.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::ops::RangeInclusive;
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use envoy_signalr::clock::{Millis, Seconds};
+use envoy_signalr::hub::HubLabel;
+use envoy_signalr::ledger::{Admission, End, InstanceId, Lease, Ledger, Opening, Terms, Tracked};
+use envoy_signalr::signalr::Transport;
+use envoy_signalr::store::{Conflict, Secret, Store, Version};
+
+const HAS_THREADS: bool = cfg!(not(target_family = "wasm"));
+
+fn main() {
+    // Cargo passes `--bench` as well.
+    let rounds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(7);
+    ledger(rounds);
+}
+
+/// Connects and ends that one thread makes in a round.
+const PAIRS: u32 = 2_000;
+/// Seconds that pass before connects are measured: all slots are swept in them.
+const SETTLED: u64 = 20;
+/// Seconds in which the others notice that an instance has died, and drop its connections.
+const HEALED: u64 = SETTLED + 30;
+
+#[derive(Clone, Copy)]
+struct Case {
+    hubs: u8,
+    instances: u32,
+    entries: u32,
+    threads: u32,
+}
+
+const USUAL: Case = Case { hubs: 20, instances: 4, entries: 10_000, threads: 1 };
+/// For the longest tick.
+const LARGEST: Case = Case { hubs: 65, instances: 17, entries: 100_000, threads: 1 };
+
+/// What the cost may depend on, each with the cases that differ in it alone.
+fn dimensions() -> Vec<(&'static str, Vec<Case>)> {
+    let threads = if HAS_THREADS { vec![2, 4, 16] } else { Vec::new() };
+    vec![
+        ("hubs", [1, 65].map(|hubs| Case { hubs, ..USUAL }).to_vec()),
+        ("instances", [1, 17].map(|instances| Case { instances, ..USUAL }).to_vec()),
+        ("connections", [0, 100_000].map(|entries| Case { entries, ..USUAL }).to_vec()),
+        ("threads", threads.into_iter().map(|threads| Case { threads, instances: 16, ..USUAL }).collect()),
+    ]
+}
+
+/// Limits as a configuration has them.
+#[derive(Clone, Copy)]
+enum Limits {
+    None,
+    PerClient,
+    Shared,
+}
+
+impl Limits {
+    const ALL: [Self; 3] = [Self::None, Self::PerClient, Self::Shared];
+
+    fn terms(self) -> Terms {
+        let none = Terms { enforced: true, idle: Duration::from_secs(15), ..Terms::default() };
+        match self {
+            Self::None => none,
+            Self::PerClient => Terms { per_client: Some(4_096), ..none },
+            Self::Shared => Terms { per_hub: Some(1_000_000), total: Some(1_000_000), ..none },
+        }
+    }
+}
+
+fn ledger(rounds: usize) {
+    let dimensions = dimensions();
+    let cases: Vec<Case> =
+        [USUAL].into_iter().chain(dimensions.iter().flat_map(|(_, cases)| cases.clone())).chain([LARGEST]).collect();
+    let mut times = vec![[const { Vec::new() }; Limits::ALL.len()]; cases.len()];
+    let mut ticks = vec![Vec::new(); cases.len()];
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds} …");
+        for (case, (times, ticks)) in cases.iter().zip(times.iter_mut().zip(&mut ticks)) {
+            for (limits, times) in Limits::ALL.into_iter().zip(times) {
+                let (pair, tick) = measure(*case, limits);
+                times.push(pair);
+                ticks.push(tick);
+            }
+        }
+    }
+    println!("CPU time of one connect and its end: the median of {rounds} rounds, with the quartiles.\n");
+    println!(
+        "| hubs | instances | connections | threads | no limit | `per_client` | `per_hub` and `total` | longest tick |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut medians = Vec::new();
+    for (case, (times, ticks)) in cases.iter().zip(times.into_iter().zip(&mut ticks)) {
+        let quartiles = times.map(|mut times| {
+            times.sort();
+            [1, 2, 3].map(|quarter| micros(times[times.len() * quarter / 4]))
+        });
+        let cells = quartiles.map(|[low, median, high]| format!("{median:.1} µs ({low:.1} to {high:.1})"));
+        medians.push(quartiles.map(|[_, median, _]| median));
+        ticks.sort();
+        let tick = micros(ticks[ticks.len() / 2]);
+        let Case { hubs, instances, entries, threads } = case;
+        println!("| {hubs} | {instances} | {entries} | {threads} | {} | {tick:.0} µs |", cells.join(" | "));
+    }
+    let mut first = 1;
+    for (name, cases) in &dimensions {
+        let of_dimension = || [0].into_iter().chain(first..first + cases.len());
+        let ratios = [0, 1, 2].map(|limits| {
+            let costs = || of_dimension().map(|case| medians[case][limits]);
+            format!("{:.2}", costs().fold(0.0, f64::max) / costs().fold(f64::INFINITY, f64::min))
+        });
+        println!("| {name}: the largest in the smallest | | | | {} | |", ratios.join(" | "));
+        first += cases.len();
+    }
+}
+
+/// The CPU time of one connect and its end, and of the longest tick, also when an instance dies.
+fn measure(case: Case, limits: Limits) -> (Duration, Duration) {
+    let store = Table::default();
+    let tracked = matches!(limits, Limits::Shared);
+    let tracked = Tracked { per_hub: tracked, total: tracked };
+    let mut ledgers: Vec<_> = (1..=case.instances.max(case.threads))
+        .filter_map(|id| Some(Ledger::new(InstanceId::new(id)?, Secret::new([7; 32]), tracked)))
+        .collect();
+    let hubs: Vec<_> = (0..case.hubs).map(|hub| HubLabel::learned(format!("/hub{hub}").as_bytes())).collect();
+    let count = ledgers.len();
+    for n in 0..case.entries {
+        let (at, hub) = (n as usize % count, &hubs[n as usize % hubs.len()]);
+        drop(connect(&mut ledgers[at], n, hub, limits, 0, &store));
+    }
+    let mut longest = Duration::ZERO;
+    let mut pass = |ledgers: &mut [Ledger], seconds: RangeInclusive<u64>| {
+        for second in seconds {
+            for ledger in &mut *ledgers {
+                let began = clock();
+                black_box(ledger.tick(at(second), &store));
+                longest = longest.max(clock().saturating_sub(began));
+            }
+        }
+    };
+    pass(&mut ledgers, 1..=SETTLED);
+    let barrier = Barrier::new(case.threads as usize);
+    let pairs = &|thread: usize, ledger: &mut Ledger| {
+        barrier.wait();
+        let began = clock();
+        for n in 0..PAIRS {
+            let id = case.entries + thread as u32 * PAIRS + n;
+            let lease = connect(ledger, id, &hubs[n as usize % hubs.len()], limits, SETTLED, &store);
+            ledger.end(lease, End::Over, at(SETTLED), &store);
+        }
+        clock().saturating_sub(began) / PAIRS
+    };
+    let mut times: Vec<Duration> = if HAS_THREADS {
+        thread::scope(|scope| {
+            let threads = ledgers.iter_mut().take(case.threads as usize).enumerate();
+            let threads: Vec<_> = threads.map(|(thread, ledger)| scope.spawn(move || pairs(thread, ledger))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+        })
+    } else {
+        vec![pairs(0, &mut ledgers[0])]
+    };
+    times.sort();
+    ledgers.pop();
+    pass(&mut ledgers, SETTLED + 1..=HEALED);
+    (times[times.len() / 2], longest)
+}
+
+/// The CPU time of this thread.
+#[cfg(unix)]
+fn clock() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has this clock").into()
+}
+
+/// The time that `wasi.mjs` gives, which is the CPU time of the process.
+#[cfg(not(unix))]
+fn clock() -> Duration {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
+}
+
+fn connect(ledger: &mut Ledger, n: u32, hub: &HubLabel, limits: Limits, second: u64, store: &Table) -> Lease {
+    let id = n.to_be_bytes();
+    let opening = Opening {
+        // As a hash spreads them.
+        client: u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(),
+        id: Some(&id),
+        transport: Transport::WebSockets,
+        hub,
+        issued: None,
+    };
+    let terms = limits.terms();
+    loop {
+        let look = ledger.look(&opening, &terms, at(second), store).expect("the table is written at once");
+        match ledger.admit(&look, &opening, &terms, at(second), store) {
+            Ok(Admission::Admitted(lease, _)) => return lease,
+            Ok(Admission::Conflict) => {}
+            Ok(Admission::Refused(reached)) => panic!("no limit is near, but {reached:?} was reached"),
+            Err(failure) => panic!("{failure:?}"),
+        }
+    }
+}
+
+fn at(second: u64) -> Seconds {
+    Millis::since_epoch(Duration::from_secs(1_000_000 + second)).seconds()
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// A table with versions behind one lock.
+#[derive(Default)]
+struct Table(Mutex<HashMap<String, (Vec<u8>, u32)>>);
+
+impl Store for Table {
+    fn load(&self, key: &str) -> Option<(Vec<u8>, Version)> {
+        let table = self.0.lock().ok()?;
+        table.get(key).map(|(value, version)| (value.clone(), Version(*version)))
+    }
+
+    fn swap(&self, key: &str, value: &[u8], expected: Version) -> Result<(), Conflict> {
+        let mut table = self.0.lock().map_err(|_| Conflict)?;
+        match table.get_mut(key) {
+            Some((_, version)) if *version != expected.0 => Err(Conflict),
+            Some(entry) => {
+                *entry = (value.to_vec(), entry.1.wrapping_add(1));
+                Ok(())
+            }
+            None => {
+                table.insert(key.to_owned(), (value.to_vec(), 1));
+                Ok(())
+            }
+        }
+    }
+}
