@@ -5,7 +5,7 @@
 //! Whoever wants it gets it as it goes by, see [`Payload`].
 //!
 //! A meter looks on: it changes no byte. What breaks the protocol is told once, and from there on, since nobody knows
-//! where the next frame begins, only [`Tally::wire_bytes`] moves.
+//! where the next frame begins, only [`FrameTally::wire_bytes`] moves.
 
 mod direction;
 mod header;
@@ -99,7 +99,7 @@ pub enum Violation {
 
 /// What one direction has carried. Counts saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct FrameTally {
     /// Frames whose header was read, control frames included.
     pub frames: u64,
     /// Data messages, counted when complete.
@@ -118,14 +118,14 @@ pub struct Tally {
 
 /// The meter of one direction.
 #[derive(Debug)]
-pub struct Meter {
+pub struct FrameMeter {
     direction: Direction,
     stage: Stage,
     /// The data message that has begun and not ended; control frames may come between its frames.
     message: Option<Coding>,
     close: Option<Close>,
     violation: Option<Violation>,
-    tally: Tally,
+    tally: FrameTally,
 }
 
 /// What the next byte is.
@@ -160,11 +160,11 @@ enum Content {
     Other,
 }
 
-impl Meter {
+impl FrameMeter {
     /// A meter for a WebSocket that has just been opened.
     pub fn new(direction: Direction) -> Self {
         let stage = Stage::Header(Header::default());
-        Self { direction, stage, message: None, close: None, violation: None, tally: Tally::default() }
+        Self { direction, stage, message: None, close: None, violation: None, tally: FrameTally::default() }
     }
 
     /// Reads the next bytes of this direction and tells `on` what they hold. Without interest in events: `|_| ()`.
@@ -201,13 +201,13 @@ impl Meter {
         unseen
     }
 
-    /// What has gone by so far, or since [`Meter::take_tally`].
-    pub fn tally(&self) -> Tally {
+    /// What has gone by so far, or since [`FrameMeter::take_tally`].
+    pub fn tally(&self) -> FrameTally {
         self.tally
     }
 
     /// The tally, which begins anew: for counters that move while the WebSocket is open.
-    pub fn take_tally(&mut self) -> Tally {
+    pub fn take_tally(&mut self) -> FrameTally {
         std::mem::take(&mut self.tally)
     }
 

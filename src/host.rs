@@ -5,8 +5,8 @@
 //! are used and each in its own phase; `clippy.toml` bans the others.
 
 mod abi;
+mod envoy_metrics;
 mod exchange;
-mod meters;
 mod root;
 mod shared;
 
@@ -23,7 +23,7 @@ use crate::store::Store;
 use crate::stream::Moment;
 use crate::token::NONCE_LEN;
 
-use meters::Meters;
+use envoy_metrics::EnvoyMetrics;
 use root::Root;
 use shared::SharedData;
 
@@ -54,7 +54,7 @@ fn head(map: MapType) -> Head {
 }
 
 /// Carries out header operations. A refused one is counted and the rest goes on: half a plan beats a trap.
-fn apply(map: MapType, ops: Vec<HeaderOp>, meters: &mut Meters) {
+fn apply(map: MapType, ops: Vec<HeaderOp>, metrics: &mut EnvoyMetrics) {
     for op in ops {
         let done = match &op {
             HeaderOp::Set(name, value) => hostcalls::set_map_value_bytes(map, name, Some(value)),
@@ -63,7 +63,7 @@ fn apply(map: MapType, ops: Vec<HeaderOp>, meters: &mut Meters) {
         };
         if let Err(status) = done {
             warn!("envoy refused a change of a header: {status:?}");
-            meters.add(&[Count::InternalError(InternalError::Header)]);
+            metrics.add(&[Count::InternalError(InternalError::Header)]);
         }
     }
 }

@@ -40,7 +40,7 @@ use instances::Instances;
 use lease::ConnectionKey;
 use rooms::{Ceiling, Rooms, Scope};
 use slots::{Change, Draft, Ended, Entry, Page, Slot, Standing};
-use tally::{Kind, Tally};
+use tally::{Series, Tally};
 
 /// Holds of one id that count as one connection: the present socket, and those that broke off and were not noticed yet.
 /// Any more count as connections of their own, or an `id` of some other application could stand for any number of sockets.
@@ -115,7 +115,7 @@ pub struct Look {
     /// Where its entries are. `None` for a connection that nobody can ask for again: it gets no entry.
     page: Option<Page>,
     /// What the connection is counted as, and by which instance, if it is counted.
-    counted: Option<(u32, Kind)>,
+    counted: Option<(u32, Series)>,
     /// Whether the connection is there, or was a moment ago.
     pub is_there: bool,
     /// Whether its age shows that it was connected before, on this gateway or another.
@@ -200,7 +200,7 @@ impl Ledger {
                     holds = holds.saturating_add(usize::from(lives));
                     // Also by an entry whose holder has died: its counter may live.
                     if self.instances.is_alive(entry.counter, now, store) {
-                        look.counted = Some((entry.counter, entry.kind()));
+                        look.counted = Some((entry.counter, entry.series()));
                         look.is_there = true;
                     }
                 }
@@ -261,7 +261,7 @@ impl Ledger {
             }
         }
         if !is_counted {
-            self.tally.begun((lease.hub.clone(), lease.transport));
+            self.tally.begun(lease.series());
         }
         self.held.insert(lease.hold, lease.clone());
         Ok(Admission::Admitted(lease, reached))
@@ -320,7 +320,7 @@ impl Ledger {
     ) -> Draft<'a> {
         let own = self.instances.own().get();
         let mut entry = Entry::of(lease, own, own);
-        if let Some((counter, (hub, transport))) = &look.counted {
+        if let Some((counter, Series { hub, transport })) = &look.counted {
             entry = Entry { counter: *counter, hub: hub.as_bytes(), transport: *transport, ..entry };
         }
         let mut draft = page.draft(|other| {
@@ -351,7 +351,7 @@ impl Ledger {
     fn try_end(&mut self, lease: &Lease, end: End, now: Seconds, store: &dyn Store) -> Result<(), LedgerFailure> {
         let own = self.instances.own().get();
         let Some(slot) = lease.slot else {
-            self.tally.ended(&(lease.hub.clone(), lease.transport), 1);
+            self.tally.ended(&lease.series(), 1);
             self.leave_place(&lease.hub, now, store);
             return Ok(());
         };
@@ -415,12 +415,12 @@ impl Ledger {
     }
 
     /// Takes a connection that has ended out of the numbers.
-    fn uncount(&mut self, Ended { counter, kind }: Ended, now: Seconds, store: &dyn Store) {
+    fn uncount(&mut self, Ended { counter, series }: Ended, now: Seconds, store: &dyn Store) {
         if counter == self.instances.own().get() {
-            self.tally.ended(&kind, 1);
-            self.leave_place(&kind.0, now, store);
+            self.tally.ended(&series, 1);
+            self.leave_place(&series.hub, now, store);
         } else if !self.instances.is_gone(counter) {
-            self.tally.ended_elsewhere(kind, counter, &mut self.instances, store);
+            self.tally.ended_elsewhere(series, counter, &mut self.instances, store);
         }
     }
 

@@ -16,7 +16,7 @@ use message_pack::{Malformed, Packed};
 
 /// A type of message. The numbers are those of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// 1: calls a method.
     Invocation,
     /// 2: one item of a stream.
@@ -39,7 +39,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl MessageKind {
     /// Every type, in the order of their numbers.
     pub const ALL: [Self; 10] = [
         Self::Invocation,
@@ -117,21 +117,21 @@ pub enum Unreadable {
 
 /// Complete messages by type. Counts saturate; messages in compressed WebSocket messages are not in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally([u64; Kind::ALL.len()]);
+pub struct MessageTally([u64; MessageKind::ALL.len()]);
 
-impl Tally {
+impl MessageTally {
     /// How many messages of this type went by.
-    pub fn of(&self, kind: Kind) -> u64 {
+    pub fn of(&self, kind: MessageKind) -> u64 {
         self.iter().find(|(other, _)| *other == kind).map_or(0, |(_, count)| count)
     }
 
     /// Every type with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().zip(self.0)
+    pub fn iter(&self) -> impl Iterator<Item = (MessageKind, u64)> {
+        MessageKind::ALL.into_iter().zip(self.0)
     }
 
-    fn add(&mut self, kind: Kind) {
-        for (other, count) in Kind::ALL.into_iter().zip(&mut self.0) {
+    fn add(&mut self, kind: MessageKind) {
+        for (other, count) in MessageKind::ALL.into_iter().zip(&mut self.0) {
             *count = count.saturating_add(u64::from(other == kind));
         }
     }
@@ -139,13 +139,13 @@ impl Tally {
 
 /// The meter of one direction.
 #[derive(Debug)]
-pub struct Meter {
+pub struct MessageMeter {
     direction: Direction,
     stage: Stage,
     /// How the WebSocket message that is going by is coded.
     coding: Coding,
     handshake: Handshake,
-    tally: Tally,
+    tally: MessageTally,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,14 +161,14 @@ enum Stage {
     Lost(Unreadable),
 }
 
-impl Meter {
+impl MessageMeter {
     /// A meter for a WebSocket that has just been opened.
     pub fn new(direction: Direction) -> Self {
         let (stage, coding, handshake) = (Stage::Start, Coding::Plain, Handshake::Pending);
-        Self { direction, stage, coding, handshake, tally: Tally::default() }
+        Self { direction, stage, coding, handshake, tally: MessageTally::default() }
     }
 
-    /// Takes what the direction's [`crate::frame::Meter`] tells. Both directions get the same `protocol`.
+    /// Takes what the direction's [`crate::frame::MessageMeter`] tells. Both directions get the same `protocol`.
     pub fn observe(&mut self, event: &Event<'_>, protocol: &mut Protocol) {
         match event {
             Event::MessageStart(coding) => {
@@ -200,13 +200,13 @@ impl Meter {
         }
     }
 
-    /// What has gone by so far, or since [`Meter::take_tally`].
-    pub fn tally(&self) -> Tally {
+    /// What has gone by so far, or since [`MessageMeter::take_tally`].
+    pub fn tally(&self) -> MessageTally {
         self.tally
     }
 
     /// The tally, which begins anew: for counters that move while the WebSocket is open.
-    pub fn take_tally(&mut self) -> Tally {
+    pub fn take_tally(&mut self) -> MessageTally {
         std::mem::take(&mut self.tally)
     }
 
@@ -272,7 +272,7 @@ impl Meter {
     fn read_json<'a>(&mut self, mut record: Record, bytes: &'a [u8]) -> (Stage, &'a [u8]) {
         let (found, rest) = record.feed(bytes);
         if let Some(Found { kind, .. }) = found {
-            self.tally.add(kind.unwrap_or(Kind::Other));
+            self.tally.add(kind.unwrap_or(MessageKind::Other));
         }
         (Stage::Json(record), rest)
     }

@@ -22,7 +22,7 @@ pub use labels::{InternalError, MessageType, Negotiation, TrafficUnit};
 
 /// What a sample does to its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Change {
     /// Adds to a counter.
     Add(u64),
     /// Adds an observation, in milliseconds, to a histogram.
@@ -142,13 +142,13 @@ pub enum Count {
 
 impl Count {
     /// What it does.
-    pub fn kind(&self) -> Kind {
+    pub fn change(&self) -> Change {
         match self {
             Self::NegotiateToConnect { milliseconds, .. }
             | Self::WebSocketDuration { milliseconds, .. }
-            | Self::WebSocketHandshake { milliseconds, .. } => Kind::Observe(*milliseconds),
+            | Self::WebSocketHandshake { milliseconds, .. } => Change::Observe(*milliseconds),
             Self::WebSocketTraffic { amount, .. } | Self::Message { amount, .. } | Self::Conflicts(amount) => {
-                Kind::Add(*amount)
+                Change::Add(*amount)
             }
             Self::Affinity { .. }
             | Self::Negotiation { .. }
@@ -159,13 +159,13 @@ impl Count {
             | Self::WebSocketClosed { .. }
             | Self::WebSocketHandshakeFailed { .. }
             | Self::WebSocketError { .. }
-            | Self::InternalError(_) => Kind::Add(1),
+            | Self::InternalError(_) => Change::Add(1),
         }
     }
 
     /// Whether it changes nothing.
     pub fn is_nothing(&self) -> bool {
-        self.kind() == Kind::Add(0)
+        self.change() == Change::Add(0)
     }
 
     /// The metric's name in Envoy, labels included.

@@ -17,7 +17,7 @@ use crate::token::KeyRing;
 
 pub use cookie::{ClientCookie, CookieAttributes};
 pub use error::{Problem, SettingsError};
-pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, Rejection};
+pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, RejectionSettings};
 pub use path::PathPattern;
 pub use raw::{AbsentKey, Detail, Mode, NegotiateRejection, OnError, PinEncoding};
 
@@ -120,7 +120,7 @@ impl Settings {
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin } = raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
-        let limits = raw.limits.map_or_else(|| Ok(Limits::none()), limits::check)?;
+        let limits = raw.limits.map_or_else(limits::none, limits::check)?;
         Ok(Self {
             hubs: hubs(raw.hubs)?,
             ring,
@@ -133,7 +133,7 @@ impl Settings {
             client_cookie: cookies.client,
             pin: check_pin(pin)?,
             // Whoever looks into a slot drops the sessions that are over, so all must agree on when that is.
-            unlimited: Limits { long_polling_idle: limits.long_polling_idle, ..Limits::none() },
+            unlimited: Limits { long_polling_idle: limits.long_polling_idle, ..limits::none()? },
             limits,
             detail: raw.metrics.detail,
             per_upstream: raw.metrics.per_upstream,
@@ -205,10 +205,10 @@ fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<KeyRin
     Ok(KeyRing::new(secrets.iter().map(|(id, secret)| (*id, secret.as_slice()))))
 }
 
-fn secret(path: &str, secret: &raw::Secret, surroundings: &Surroundings<'_>) -> Result<Vec<u8>, SettingsError> {
+fn secret(path: &str, secret: &raw::SecretSource, surroundings: &Surroundings<'_>) -> Result<Vec<u8>, SettingsError> {
     let (field, value) = match secret {
-        raw::Secret::Value(value) => (format!("{path}.secret.value"), value.clone()),
-        raw::Secret::Env(name) => {
+        raw::SecretSource::Value(value) => (format!("{path}.secret.value"), value.clone()),
+        raw::SecretSource::Env(name) => {
             let field = format!("{path}.secret.env");
             match (surroundings.env)(name) {
                 Some(value) => (field, value),

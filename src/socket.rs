@@ -5,24 +5,24 @@ mod traffic;
 use std::rc::Rc;
 
 use crate::clock::Millis;
-use crate::frame::{Close, Direction, Event, Meter, PerDirection, Tally};
+use crate::frame::{Close, Direction, Event, FrameMeter, FrameTally, PerDirection};
 use crate::hub::HubLabel;
 use crate::ledger::Upstream;
 use crate::lifecycle::{ClosedBy, Ending, Goodbye, code_label};
-use crate::messages::{self, Handshake, Kind, Protocol};
+use crate::messages::{Handshake, MessageKind, MessageMeter, Protocol};
 use crate::metrics::Count;
 use crate::settings::Detail;
 
 pub use traffic::Traffic;
 
-use traffic::HubTraffic;
+use traffic::Carried;
 
 /// One direction under observation.
 #[derive(Debug)]
 struct Observed {
-    frames: Meter,
+    frames: FrameMeter,
     /// Absent where messages are not to be read.
-    messages: Option<messages::Meter>,
+    messages: Option<MessageMeter>,
     /// For the access log: complete messages, and their payload in bytes.
     carried_messages: u64,
     carried_bytes: u64,
@@ -30,12 +30,12 @@ struct Observed {
 
 impl Observed {
     fn new(direction: Direction, detail: Detail) -> Self {
-        let messages = (detail >= Detail::Messages).then(|| messages::Meter::new(direction));
-        Self { frames: Meter::new(direction), messages, carried_messages: 0, carried_bytes: 0 }
+        let messages = (detail >= Detail::Messages).then(|| MessageMeter::new(direction));
+        Self { frames: FrameMeter::new(direction), messages, carried_messages: 0, carried_bytes: 0 }
     }
 
     /// What the frames carried since the last call.
-    fn take_tally(&mut self) -> Tally {
+    fn take_tally(&mut self) -> FrameTally {
         let tally = self.frames.take_tally();
         self.carried_messages = self.carried_messages.saturating_add(tally.messages);
         self.carried_bytes = self.carried_bytes.saturating_add(tally.payload_bytes);
@@ -43,7 +43,7 @@ impl Observed {
     }
 
     fn handshake(&self) -> Option<Handshake> {
-        self.messages.as_ref().map(messages::Meter::handshake)
+        self.messages.as_ref().map(MessageMeter::handshake)
     }
 }
 
@@ -58,7 +58,7 @@ pub struct Socket {
     pub upstream: Option<Upstream>,
     asked: Millis,
     opened: Option<Millis>,
-    traffic: Rc<HubTraffic>,
+    traffic: Rc<PerDirection<Carried>>,
     /// Absent where no frame is to be touched.
     observed: Option<PerDirection<Observed>>,
     protocol: Protocol,
@@ -75,7 +75,7 @@ impl Socket {
     pub fn new(hub: HubLabel, asked: Millis, detail: Detail, traffic: &mut Traffic) -> Self {
         let observe = |direction| Observed::new(direction, detail);
         let observed = (detail >= Detail::Frames).then(|| PerDirection::new(observe));
-        let traffic = traffic.of(&hub, asked);
+        let traffic = traffic.of(&hub);
         let protocol = Protocol::default();
         Self {
             hub,
@@ -112,18 +112,19 @@ impl Socket {
         vec![Count::WebSocketOpened(hub.clone()), Count::WebSocketHandshake { hub, milliseconds }]
     }
 
-    /// How many of the next `most` bytes need not be shown to [`Socket::pass`]: payload that is only counted.
-    pub fn pass_unseen(&mut self, direction: Direction, most: usize) -> usize {
+    /// How many of the next `most` bytes need not be shown to [`Socket::pass`]: payload that is only counted. `now` may be a
+    /// second old.
+    pub fn pass_unseen(&mut self, direction: Direction, most: usize, now: Millis) -> usize {
         let observed = self.observed.as_mut().map(|observed| observed.of_mut(direction));
         let Some(observed) = observed.filter(|observed| observed.messages.is_none()) else { return 0 };
         let unseen = observed.frames.pass_unseen(most);
         let tally = observed.take_tally();
-        self.carry(direction, &tally);
+        self.carry(direction, &tally, now);
         unseen
     }
 
-    /// Bytes go by.
-    pub fn pass(&mut self, direction: Direction, chunk: &[u8]) -> Option<Count> {
+    /// Reads bytes that go by. `now` may be a second old.
+    pub fn pass(&mut self, direction: Direction, chunk: &[u8], now: Millis) -> Option<Count> {
         let observed = self.observed.as_mut()?.of_mut(direction);
         let Observed { frames, messages, .. } = observed;
         let (protocol, first_close, mut broken) = (&mut self.protocol, &mut self.close, false);
@@ -145,9 +146,9 @@ impl Socket {
         if let Some(messages) = &mut observed.messages {
             let types = messages.take_tally();
             self.traffic.of(direction).add_types(&types, tally.compressed);
-            closes |= types.of(Kind::Close) > 0;
+            closes |= types.of(MessageKind::Close) > 0;
         }
-        self.carry(direction, &tally);
+        self.carry(direction, &tally, now);
         if closes {
             self.goodbye.get_or_insert(direction);
         }
@@ -155,10 +156,10 @@ impl Socket {
     }
 
     /// Adds up what has gone by.
-    fn carry(&mut self, direction: Direction, tally: &Tally) {
-        // The answer to a client's goodbye tells nothing of the silence before it.
+    fn carry(&mut self, direction: Direction, tally: &FrameTally, now: Millis) {
+        // The answer to a client's goodbye says nothing of the silence before it.
         if direction == Direction::Sent && self.goodbye.is_none() {
-            self.heard = self.traffic.now();
+            self.heard = now;
         }
         self.traffic.of(direction).add(tally);
     }

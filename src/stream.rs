@@ -77,6 +77,8 @@ pub struct Worker {
     pub limiter: Option<Limiter>,
     /// What WebSockets carried since it was last handed to Envoy.
     pub traffic: Traffic,
+    /// The time as of the last tick or request: to ask for it at every chunk would cost more than the chunk.
+    pub now: Millis,
 }
 
 /// The state of one exchange.
@@ -145,8 +147,10 @@ impl Stream {
             return RequestPlan::Reject(rejection);
         }
         if request.exchange.step == Step::WebSocket {
-            let traffic = &mut self.worker.borrow_mut().traffic;
-            self.socket = Some(Box::new(Socket::new(request.hub.clone(), moment.now, settings.detail, traffic)));
+            let worker = &mut *self.worker.borrow_mut();
+            worker.now = moment.now;
+            self.socket =
+                Some(Box::new(Socket::new(request.hub.clone(), moment.now, settings.detail, &mut worker.traffic)));
         }
         let ops = steer(&settings, &request, head).into_iter().chain(key).collect();
         self.state = State::Asked(request);
@@ -203,13 +207,14 @@ impl Stream {
 
     /// How many of the next `most` bytes need not be copied to be metered.
     pub fn pass_unseen(&mut self, direction: Direction, most: usize) -> usize {
-        self.socket.as_mut().map_or(0, |socket| socket.pass_unseen(direction, most))
+        let now = self.worker.borrow().now;
+        self.socket.as_mut().map_or(0, |socket| socket.pass_unseen(direction, most, now))
     }
 
     /// Meters bytes that go by.
     pub fn pass(&mut self, direction: Direction, chunk: &[u8]) {
         if let Some(socket) = &mut self.socket {
-            self.counts.extend(socket.pass(direction, chunk));
+            self.counts.extend(socket.pass(direction, chunk, self.worker.borrow().now));
         }
     }
 

@@ -1,7 +1,7 @@
 //! However a stream is cut, the frame meter tells the same.
 #![no_main]
 
-use envoy_signalr::frame::{Close, Coding, Direction, Event, Meter, Opcode, Tally, Violation};
+use envoy_signalr::frame::{Close, Coding, Direction, Event, FrameMeter, Opcode, FrameTally, Violation};
 use envoy_signalr_fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 
@@ -15,8 +15,8 @@ enum Told {
     Violation(Violation),
 }
 
-fn read<'a>(direction: Direction, chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Told>, Tally, Option<Close>) {
-    let (mut meter, mut told) = (Meter::new(direction), Vec::new());
+fn read<'a>(direction: Direction, chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Told>, FrameTally, Option<Close>) {
+    let (mut meter, mut told) = (FrameMeter::new(direction), Vec::new());
     for chunk in chunks {
         meter.feed(chunk, |event| {
             let next = match event {

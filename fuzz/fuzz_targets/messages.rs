@@ -4,19 +4,19 @@
 use std::fmt;
 
 use envoy_signalr::frame::{self, Direction};
-use envoy_signalr::messages::{Handshake, Kind, Meter, Protocol, Tally, Unreadable};
+use envoy_signalr::messages::{Handshake, MessageKind, MessageMeter, Protocol, MessageTally, Unreadable};
 use envoy_signalr_fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
-type Seen = (Tally, Handshake, Option<Unreadable>, Protocol);
+type Seen = (MessageTally, Handshake, Option<Unreadable>, Protocol);
 
 /// The stream is payload, or a WebSocket with frames.
 fn read<'a>(input: &Input<'a>, protocol: Protocol, chunks: impl Iterator<Item = &'a [u8]>) -> Seen {
     let direction = if input.choice & 1 == 0 { Direction::Received } else { Direction::Sent };
-    let (mut frames, mut meter, mut protocol) = (frame::Meter::new(direction), Meter::new(direction), protocol);
+    let (mut frames, mut meter, mut protocol) = (frame::MessageMeter::new(direction), MessageMeter::new(direction), protocol);
     for chunk in chunks {
         if input.choice & 2 == 0 {
             meter.feed(chunk, &mut protocol);
@@ -72,12 +72,12 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(read(&input, protocol, input.cut()), read(&input, protocol, [input.stream].into_iter()));
 
     if let Some(expected) = reference(input.stream) {
-        let mut meter = Meter::new(Direction::Sent);
+        let mut meter = MessageMeter::new(Direction::Sent);
         for chunk in [b"{}\x1e", input.stream] {
             meter.feed(chunk, &mut Protocol::Json);
         }
         let tally = meter.tally();
-        let got = Kind::ALL.map(|kind| tally.of(kind));
+        let got = MessageKind::ALL.map(|kind| tally.of(kind));
         assert_eq!((&got[..9], got[9]), (&expected[1..], expected[0]));
     }
 });

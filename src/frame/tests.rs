@@ -55,8 +55,8 @@ impl Seen {
     }
 }
 
-fn watch<'a>(direction: Direction, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Seen, Tally) {
-    let (mut meter, mut seen) = (Meter::new(direction), Seen::default());
+fn watch<'a>(direction: Direction, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Seen, FrameTally) {
+    let (mut meter, mut seen) = (FrameMeter::new(direction), Seen::default());
     for chunk in chunks {
         meter.feed(chunk, |event| seen.add(&event));
     }
@@ -134,7 +134,7 @@ fn close_codes_are_held_to_the_registry() {
     ] {
         for code in codes {
             let bytes = frame(Direction::Received, 0x88, &[&code.to_be_bytes()[..], b"bye"].concat());
-            let mut meter = Meter::new(Direction::Received);
+            let mut meter = FrameMeter::new(Direction::Received);
             meter.feed(&bytes, |_| ());
             assert_eq!(meter.close(), Some(Close { code: Some(*code), reason_length: 3 }));
             assert_eq!(meter.violation(), (!lawful).then_some(Violation::CloseCode), "{code}");
@@ -158,9 +158,9 @@ fn no_split_changes_what_is_seen() {
         ];
         let bytes: Vec<u8> = frames.iter().flat_map(|(first, payload)| frame(direction, *first, payload)).collect();
         assert_splits_agree(direction, &bytes);
-        let mut meter = Meter::new(direction);
+        let mut meter = FrameMeter::new(direction);
         meter.feed(&bytes, |_| ());
-        let expected = Tally {
+        let expected = FrameTally {
             frames: 8,
             messages: 3,
             compressed: 1,
@@ -169,7 +169,7 @@ fn no_split_changes_what_is_seen() {
             pongs: 1,
             wire_bytes: bytes.len() as u64,
         };
-        assert_eq!((meter.take_tally(), meter.tally()), (expected, Tally::default()));
+        assert_eq!((meter.take_tally(), meter.tally()), (expected, FrameTally::default()));
         assert_eq!(meter.close(), Some(Close { code: Some(1000), reason_length: 10 }));
     }
 }
@@ -187,7 +187,7 @@ fn the_mask_stays_in_step_wherever_a_chunk_ends() {
     let text: Vec<u8> = (0..=u8::MAX).cycle().take(3 * 256 + 7).collect();
     let bytes = frame(Direction::Received, 0x82, &text);
     for size in (1..10).chain([255, 256, 257, 259, bytes.len()]) {
-        let (mut meter, mut plain) = (Meter::new(Direction::Received), Vec::new());
+        let (mut meter, mut plain) = (FrameMeter::new(Direction::Received), Vec::new());
         for chunk in bytes.chunks(size) {
             meter.feed(chunk, |event| {
                 if let Event::Payload(payload) = event {
@@ -203,7 +203,7 @@ fn the_mask_stays_in_step_wherever_a_chunk_ends() {
 fn a_frame_longer_than_memory_is_passed_over() {
     const LENGTH: u64 = 5 << 30;
     let chunk = vec![0; 1 << 20];
-    let mut meter = Meter::new(Direction::Sent);
+    let mut meter = FrameMeter::new(Direction::Sent);
     meter.feed(&[&b"\x82\x7f"[..], &LENGTH.to_be_bytes()].concat(), |_| ());
     for _ in 0..LENGTH >> 20 {
         assert_eq!(meter.tally().messages, 0);
@@ -228,9 +228,9 @@ fn recorded_sessions_are_read_to_their_end() {
         (2, 1, 64, 0, 0, Some(1000)),
     ];
     for (Session { name, direction, bytes }, expected) in sessions::ALL.into_iter().zip(expected) {
-        let mut meter = Meter::new(direction);
+        let mut meter = FrameMeter::new(direction);
         meter.feed(bytes, |_| ());
-        let Tally { frames, messages, payload_bytes, pings, pongs, .. } = meter.tally();
+        let FrameTally { frames, messages, payload_bytes, pings, pongs, .. } = meter.tally();
         let code = meter.close().expect(name).code;
         assert_eq!((frames, messages, payload_bytes, pings, pongs, code), expected, "{name} {direction:?}");
         assert_splits_agree(direction, bytes);
@@ -240,10 +240,10 @@ fn recorded_sessions_are_read_to_their_end() {
 #[test]
 fn payload_that_nobody_sees_is_counted_all_the_same() {
     for Session { name, direction, bytes } in sessions::ALL {
-        let mut whole = Meter::new(direction);
+        let mut whole = FrameMeter::new(direction);
         whole.feed(bytes, |_| ());
         for piece in [1, 2, 7, 64, 1_024] {
-            let (mut meter, mut rest) = (Meter::new(direction), bytes);
+            let (mut meter, mut rest) = (FrameMeter::new(direction), bytes);
             while !rest.is_empty() {
                 rest = &rest[meter.pass_unseen(rest.len().min(piece))..];
                 let (seen, after) = rest.split_at(rest.len().min(piece));

@@ -8,7 +8,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
-use super::meters::Meters;
+use super::envoy_metrics::EnvoyMetrics;
 use super::{abi, apply, at_this_moment, head, now, store};
 use crate::frame::Direction;
 use crate::http::HeaderOp;
@@ -22,12 +22,12 @@ use crate::stream::{Chunk, RequestPlan, Stream};
 pub(super) struct HttpExchange {
     stream: Stream,
     settings: Rc<Settings>,
-    meters: Rc<RefCell<Meters>>,
+    metrics: Rc<RefCell<EnvoyMetrics>>,
 }
 
 impl HttpExchange {
-    pub(super) fn new(stream: Stream, settings: Rc<Settings>, meters: Rc<RefCell<Meters>>) -> Self {
-        Self { stream, settings, meters }
+    pub(super) fn new(stream: Stream, settings: Rc<Settings>, metrics: Rc<RefCell<EnvoyMetrics>>) -> Self {
+        Self { stream, settings, metrics }
     }
 
     fn pin_header(&self) -> String {
@@ -59,7 +59,7 @@ impl HttpExchange {
         for (name, value) in self.stream.take_log_fields() {
             abi::set_log_field(name, &value);
         }
-        self.meters.borrow_mut().add(&self.stream.take_counts());
+        self.metrics.borrow_mut().add(&self.stream.take_counts());
     }
 }
 
@@ -85,7 +85,7 @@ impl HttpContext for HttpExchange {
         let map = MapType::HttpRequestHeaders;
         // A client must not choose its pod. Looked up first, because a removal makes Envoy choose the route again.
         if request_header(&self.settings.pin.header).is_some() {
-            apply(map, vec![HeaderOp::Remove(self.pin_header().into())], &mut self.meters.borrow_mut());
+            apply(map, vec![HeaderOp::Remove(self.pin_header().into())], &mut self.metrics.borrow_mut());
         }
         let target = request_header(":path").unwrap_or_default();
         if self.stream.concerns(&target, || request_header("upgrade")) {
@@ -94,7 +94,7 @@ impl HttpContext for HttpExchange {
             let plan = at_this_moment(|moment| self.stream.on_request(&head(map), &peer, moment));
             self.flush();
             match plan {
-                RequestPlan::Forward(ops) => apply(map, ops, &mut self.meters.borrow_mut()),
+                RequestPlan::Forward(ops) => apply(map, ops, &mut self.metrics.borrow_mut()),
                 RequestPlan::Reject(rejection) => {
                     abi::send_response(&rejection);
                     return Action::Pause;
@@ -115,7 +115,7 @@ impl HttpContext for HttpExchange {
             ops.extend(at_this_moment(|moment| self.stream.on_response(&head(map), upstream.as_deref(), moment)));
             self.flush();
         }
-        apply(map, ops, &mut self.meters.borrow_mut());
+        apply(map, ops, &mut self.metrics.borrow_mut());
         Action::Continue
     }
 
@@ -140,7 +140,7 @@ impl HttpContext for HttpExchange {
                     && let Err(status) = hostcalls::set_buffer(response, 0, buffered, &answer)
                 {
                     warn!("envoy refused a change of a body: {status:?}");
-                    self.meters.borrow_mut().add(&[Count::InternalError(InternalError::Body)]);
+                    self.metrics.borrow_mut().add(&[Count::InternalError(InternalError::Body)]);
                 }
             }
         }

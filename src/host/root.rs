@@ -8,8 +8,8 @@ use log::{error, warn};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
+use super::envoy_metrics::EnvoyMetrics;
 use super::exchange::HttpExchange;
-use super::meters::Meters;
 use super::shared::SharedData;
 use super::{now, random, store};
 use crate::ledger::InstanceId;
@@ -23,7 +23,7 @@ use crate::stream::{Stream, Worker};
 pub(super) struct Root {
     settings: Option<Rc<Settings>>,
     worker: Rc<RefCell<Worker>>,
-    meters: Rc<RefCell<Meters>>,
+    metrics: Rc<RefCell<EnvoyMetrics>>,
     gauges: Gauges,
 }
 
@@ -57,20 +57,20 @@ impl RootContext for Root {
             return;
         }
         let mut worker = self.worker.borrow_mut();
-        let mut meters = self.meters.borrow_mut();
+        let mut metrics = self.metrics.borrow_mut();
         let now = now();
-        worker.traffic.tick(now);
-        meters.add(&worker.traffic.take());
-        meters.add(&[SharedData::take_conflicts()]);
+        worker.now = now;
+        metrics.add(&worker.traffic.take());
+        metrics.add(&[SharedData::take_conflicts()]);
         if let Some(present) = worker.limiter.as_mut().and_then(|limiter| limiter.ledger.tick(now.seconds(), store())) {
-            meters.set(&self.gauges.tell(&present, store()));
+            metrics.set(&self.gauges.tell(&present, store()));
         }
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         let settings = self.settings.clone()?;
         let stream = Stream::new(settings.clone(), self.worker.clone());
-        Some(Box::new(HttpExchange::new(stream, settings, self.meters.clone())))
+        Some(Box::new(HttpExchange::new(stream, settings, self.metrics.clone())))
     }
 
     fn get_type(&self) -> Option<ContextType> {

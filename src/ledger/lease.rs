@@ -1,6 +1,7 @@
 //! A connection that asks to be admitted, and what it holds once it is.
 
 use super::slots::{Slot, UNUSED};
+use super::tally::Series;
 use crate::clock::{AHEAD, Millis, Seconds};
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
@@ -40,6 +41,11 @@ impl Lease {
     /// Where.
     pub fn hub(&self) -> &HubLabel {
         &self.hub
+    }
+
+    /// What a connection of this hold is counted as, unless an earlier hold has begun it.
+    pub(super) fn series(&self) -> Series {
+        Series { hub: self.hub.clone(), transport: self.transport }
     }
 
     /// The client's key.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tally::Kind;
+use super::tally::Series;
 use super::upstreams::Upstream;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
@@ -23,7 +23,7 @@ pub struct Tracked {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
     pub(super) tracked: Tracked,
-    pub(super) connections: BTreeMap<Kind, u64>,
+    pub(super) connections: BTreeMap<Series, u64>,
     pub(super) upstreams: BTreeMap<Upstream, u64>,
 }
 
@@ -34,12 +34,12 @@ const POD: u8 = 3;
 
 pub(super) fn encode(
     tracked: Tracked,
-    connections: &BTreeMap<Kind, u64>,
+    connections: &BTreeMap<Series, u64>,
     upstreams: &BTreeMap<Upstream, u64>,
 ) -> Vec<u8> {
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     let mut bytes = vec![flag(tracked.per_hub, PER_HUB) | flag(tracked.total, TOTAL)];
-    for ((hub, transport), number) in connections {
+    for (Series { hub, transport }, number) in connections {
         bytes.push(transport.code());
         bytes.extend(number.to_be_bytes());
         put(&mut bytes, hub.as_bytes());
@@ -72,7 +72,7 @@ fn decode_one<'a>(bytes: &'a [u8], numbers: &mut Numbers) -> Option<&'a [u8]> {
         numbers.upstreams.insert(Upstream { hub, address }, u64::from_be_bytes(*number));
         return Some(bytes);
     }
-    numbers.connections.insert((hub, Transport::from_code(*kind)?), u64::from_be_bytes(*number));
+    numbers.connections.insert(Series { hub, transport: Transport::from_code(*kind)? }, u64::from_be_bytes(*number));
     Some(bytes)
 }
 
@@ -102,10 +102,10 @@ mod tests {
     #[test]
     fn what_was_published_is_read_and_what_is_cut_is_left_out() {
         let hub = HubLabel::learned(b"/chat");
-        let connections =
-            BTreeMap::from([((hub.clone(), Transport::LongPolling), 2), ((hub.clone(), Transport::WebSockets), 7)]);
+        let series = |transport| Series { hub: hub.clone(), transport };
+        let connections = BTreeMap::from([(series(Transport::LongPolling), 2), (series(Transport::WebSockets), 7)]);
         let address = HubLabel::restored(b"10.0.0.1:80");
-        let upstreams = BTreeMap::from([(Upstream { hub, address }, 5)]);
+        let upstreams = BTreeMap::from([(Upstream { hub: hub.clone(), address }, 5)]);
         let tracked = Tracked { per_hub: false, total: true };
         let bytes = encode(tracked, &connections, &upstreams);
         assert_eq!(decode(&bytes), Numbers { tracked, connections: connections.clone(), upstreams });

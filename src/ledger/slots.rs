@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use super::lease::ConnectionKey;
-use super::tally::Kind;
+use super::tally::Series;
 use super::{Lease, numbers};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
@@ -105,8 +105,8 @@ impl<'a> Entry<'a> {
     }
 
     /// What its connection is counted as.
-    pub(super) fn kind(&self) -> Kind {
-        (HubLabel::restored(self.hub), self.transport)
+    pub(super) fn series(&self) -> Series {
+        Series { hub: HubLabel::restored(self.hub), transport: self.transport }
     }
 
     /// Whether its connection has ended, and only its id is remembered.
@@ -208,7 +208,7 @@ pub(super) struct Draft<'a> {
 pub(super) struct Ended {
     /// The instance that counts it.
     pub(super) counter: u32,
-    pub(super) kind: Kind,
+    pub(super) series: Series,
 }
 
 impl Page {
@@ -304,7 +304,7 @@ impl Draft<'_> {
                     left.remove(at);
                 }
             }
-            return Ok(left.iter().map(|entry| Ended { counter: entry.counter, kind: entry.kind() }).collect());
+            return Ok(left.iter().map(|entry| Ended { counter: entry.counter, series: entry.series() }).collect());
         }
         Ok(Vec::new())
     }

@@ -24,28 +24,32 @@ use crate::hub::HubLabel;
 use crate::signalr::Transport;
 use crate::store::{Store, Version};
 
-/// What numbers are kept by.
-pub(super) type Kind = (HubLabel, Transport);
+/// What one number is kept for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Series {
+    pub(super) hub: HubLabel,
+    pub(super) transport: Transport,
+}
 
 /// The numbers of one instance.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    own: BTreeMap<Kind, u64>,
-    /// Letters that met too many conflicts: the instance that each is for, and the kind of the connection that has ended.
-    unsent: Vec<(u32, Kind)>,
+    own: BTreeMap<Series, u64>,
+    /// Letters that met too many conflicts: the instance that each is for, and what the connection that has ended was counted as.
+    unsent: Vec<(u32, Series)>,
 }
 
 impl Tally {
     /// A connection that this instance counts has begun.
-    pub(super) fn begun(&mut self, kind: Kind) {
-        let number = self.own.entry(kind).or_default();
+    pub(super) fn begun(&mut self, series: Series) {
+        let number = self.own.entry(series).or_default();
         *number = number.saturating_add(1);
     }
 
     /// So many have ended.
-    pub(super) fn ended(&mut self, kind: &Kind, many: u32) {
-        let left = self.own.get(kind).copied().unwrap_or(0).saturating_sub(many.into());
-        self.own.insert(kind.clone(), left);
+    pub(super) fn ended(&mut self, series: &Series, many: u32) {
+        let left = self.own.get(series).copied().unwrap_or(0).saturating_sub(many.into());
+        self.own.insert(series.clone(), left);
     }
 
     /// Drops what is at zero, which has been published: what began and ended within a second has its gauge, too.
@@ -54,15 +58,21 @@ impl Tally {
     }
 
     /// A connection has ended that `counter` counts.
-    pub(super) fn ended_elsewhere(&mut self, kind: Kind, counter: u32, instances: &mut Instances, store: &dyn Store) {
-        if send(counter, &kind, instances, store).is_err() {
-            self.unsent.push((counter, kind));
+    pub(super) fn ended_elsewhere(
+        &mut self,
+        series: Series,
+        counter: u32,
+        instances: &mut Instances,
+        store: &dyn Store,
+    ) {
+        if send(counter, &series, instances, store).is_err() {
+            self.unsent.push((counter, series));
         }
     }
 
     /// Sends what could not be sent before.
     pub(super) fn send_again(&mut self, instances: &mut Instances, store: &dyn Store) {
-        self.unsent.retain(|(counter, kind)| send(*counter, kind, instances, store).is_err());
+        self.unsent.retain(|(counter, series)| send(*counter, series, instances, store).is_err());
     }
 
     /// Begins anew: everything is counted again.
@@ -71,17 +81,17 @@ impl Tally {
     }
 
     /// What this instance publishes.
-    pub(super) fn numbers(&self) -> &BTreeMap<Kind, u64> {
+    pub(super) fn numbers(&self) -> &BTreeMap<Series, u64> {
         &self.own
     }
 }
 
 /// Adds one ended connection to the letters of an instance, unless it is dead.
-fn send(to: u32, kind: &Kind, instances: &mut Instances, store: &dyn Store) -> Result<(), LedgerFailure> {
+fn send(to: u32, series: &Series, instances: &mut Instances, store: &dyn Store) -> Result<(), LedgerFailure> {
     let Some(place) = instances.place_of(to, store) else { return Ok(()) };
     for _ in 0..TRIES {
         let (mut letters, version) = load(place, to, store);
-        let number = letters.entry(kind.clone()).or_default();
+        let number = letters.entry(series.clone()).or_default();
         *number = number.saturating_add(1);
         if store.swap(&key(place), &encode(to, &letters), version).is_ok() {
             return Ok(());
@@ -91,7 +101,7 @@ fn send(to: u32, kind: &Kind, instances: &mut Instances, store: &dyn Store) -> R
 }
 
 /// Takes the letters of the instance at a place: what has ended elsewhere, and how often.
-pub(super) fn receive(place: usize, own: u32, store: &dyn Store) -> BTreeMap<Kind, u32> {
+pub(super) fn receive(place: usize, own: u32, store: &dyn Store) -> BTreeMap<Series, u32> {
     for _ in 0..TRIES {
         let (letters, version) = load(place, own, store);
         if letters.is_empty() || store.swap(&key(place), &encode(own, &BTreeMap::new()), version).is_ok() {
@@ -106,20 +116,20 @@ fn key(place: usize) -> String {
 }
 
 /// The letters at a place, if they are for the instance `to`: those of one that had the place before are void.
-pub(super) fn load(place: usize, to: u32, store: &dyn Store) -> (BTreeMap<Kind, u32>, Version) {
+pub(super) fn load(place: usize, to: u32, store: &dyn Store) -> (BTreeMap<Series, u32>, Version) {
     let Some((bytes, version)) = store.load(&key(place)) else { return (BTreeMap::new(), Version::ABSENT) };
     let mut letters = BTreeMap::new();
     let mut rest = bytes.strip_prefix(&to.to_be_bytes()).unwrap_or_default();
-    while let Some((kind, many, after)) = read(rest) {
-        letters.insert(kind, many);
+    while let Some((series, many, after)) = read(rest) {
+        letters.insert(series, many);
         rest = after;
     }
     (letters, version)
 }
 
-fn encode(to: u32, letters: &BTreeMap<Kind, u32>) -> Vec<u8> {
+fn encode(to: u32, letters: &BTreeMap<Series, u32>) -> Vec<u8> {
     let mut bytes = to.to_be_bytes().to_vec();
-    for ((hub, transport), many) in letters {
+    for (Series { hub, transport }, many) in letters {
         bytes.push(transport.code());
         bytes.extend(many.to_be_bytes());
         numbers::put(&mut bytes, hub.as_bytes());
@@ -127,9 +137,9 @@ fn encode(to: u32, letters: &BTreeMap<Kind, u32>) -> Vec<u8> {
     bytes
 }
 
-fn read(bytes: &[u8]) -> Option<(Kind, u32, &[u8])> {
+fn read(bytes: &[u8]) -> Option<(Series, u32, &[u8])> {
     let (transport, bytes) = bytes.split_first()?;
     let (many, bytes) = bytes.split_first_chunk()?;
     let (hub, rest) = numbers::take(bytes)?;
-    Some(((hub, Transport::from_code(*transport)?), u32::from_be_bytes(*many), rest))
+    Some((Series { hub, transport: Transport::from_code(*transport)? }, u32::from_be_bytes(*many), rest))
 }

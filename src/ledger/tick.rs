@@ -20,7 +20,7 @@ use super::lease::{ConnectionKey, Lease};
 use super::numbers::{self, Numbers};
 use super::rooms::{Ceiling, Scope};
 use super::slots::{Change, Entry, Page, SLOTS, Slot, Standing};
-use super::tally::{self, Kind};
+use super::tally::{self, Series};
 use super::upstreams::Upstream;
 use super::{Ledger, LedgerFailure, TRIES, keyed_hash};
 use crate::clock::Seconds;
@@ -94,9 +94,9 @@ impl Ledger {
     /// Takes off what has ended elsewhere.
     fn read_letters(&mut self, now: Seconds, store: &dyn Store) {
         let Some(place) = self.instances.place() else { return };
-        for (kind, many) in tally::receive(place, self.instances.own().get(), store) {
-            self.tally.ended(&kind, many);
-            (0..many).for_each(|_| self.leave_place(&kind.0, now, store));
+        for (series, many) in tally::receive(place, self.instances.own().get(), store) {
+            self.tally.ended(&series, many);
+            (0..many).for_each(|_| self.leave_place(&series.hub, now, store));
         }
     }
 
@@ -107,31 +107,31 @@ impl Ledger {
         let unfinished = self.unfinished.iter().map(|(lease, _)| lease);
         let leases: Vec<Lease> = self.held.values().chain(unfinished).cloned().collect();
         for lease in leases {
-            if let Some(kind) = self.put_back(&lease, old, now, store) {
-                self.count(kind, now, store);
+            if let Some(series) = self.put_back(&lease, old, now, store) {
+                self.count(series, now, store);
             }
         }
     }
 
     /// Counts a connection that nobody counts any more. It is there, whether there is room or not.
-    fn count(&mut self, kind: Kind, now: Seconds, store: &dyn Store) {
-        for (scope, _) in self.scopes(&kind.0) {
+    fn count(&mut self, series: Series, now: Seconds, store: &dyn Store) {
+        for (scope, _) in self.scopes(&series.hub) {
             let _ = self.rooms.take(&scope, Ceiling::Any, &mut self.instances, now, store);
         }
-        self.tally.begun(kind);
+        self.tally.begun(series);
     }
 
     /// Writes a lease's entry under the new name. Returns its connection if this instance is now the one to count it.
-    fn put_back(&mut self, lease: &Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Kind> {
+    fn put_back(&mut self, lease: &Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Series> {
         let own = self.instances.own().get();
-        let Some(slot) = lease.slot else { return Some((lease.hub.clone(), lease.transport)) };
+        let Some(slot) = lease.slot else { return Some(lease.series()) };
         for _ in 0..TRIES {
             let page = Page::load(slot, store);
             let of_connection = |entry: &Entry<'_>| entry.connection == lease.connection && !entry.is_memory();
             let mut counters = page.entries().filter(of_connection).map(|entry| entry.counter);
             let counter = counters.find(|counter| self.instances.is_alive(*counter, now, store));
-            let kind = page.entries().find(of_connection).map(|entry| entry.kind());
-            let kind = kind.unwrap_or_else(|| (lease.hub.clone(), lease.transport));
+            let series = page.entries().find(of_connection).map(|entry| entry.series());
+            let series = series.unwrap_or_else(|| lease.series());
             let counted_by = counter.unwrap_or(own);
             let mut has_entry = false;
             let mut draft = page.draft(|entry| {
@@ -149,7 +149,7 @@ impl Ledger {
             }
             if draft.write(store).is_ok() {
                 self.watch(slot, now.plus(RECHECK));
-                return counter.is_none().then_some(kind);
+                return counter.is_none().then_some(series);
             }
         }
         None
@@ -174,14 +174,14 @@ impl Ledger {
     /// Drops entries of the dead and of sessions that wait too long, and counts what this instance holds and the dead counted.
     fn sweep_slot(&mut self, slot: Slot, now: Seconds, store: &dyn Store) {
         let own = self.instances.own().get();
-        let mut adopted: BTreeMap<ConnectionKey, Kind> = BTreeMap::new();
+        let mut adopted: BTreeMap<ConnectionKey, Series> = BTreeMap::new();
         let mut next: Option<Seconds> = None;
         let swept = self.edit(slot, now, store, |ledger, page| {
             adopted.clear();
             next = None;
             for entry in page.entries().filter(|entry| entry.owner == own && !entry.is_memory()) {
                 if ledger.lives(&entry, now, store) && !ledger.instances.is_alive(entry.counter, now, store) {
-                    adopted.insert(entry.connection, entry.kind());
+                    adopted.insert(entry.connection, entry.series());
                 }
             }
             page.draft(|entry| {
@@ -205,7 +205,7 @@ impl Ledger {
         });
         self.watched.remove(&slot);
         match swept {
-            Ok(()) => adopted.into_values().for_each(|kind| self.count(kind, now, store)),
+            Ok(()) => adopted.into_values().for_each(|series| self.count(series, now, store)),
             // Too many conflicts: the next tick looks again.
             Err(LedgerFailure) => next = Some(now),
         }
@@ -217,7 +217,7 @@ impl Ledger {
 fn elsewhere(others: &[Numbers]) -> BTreeMap<Scope, i64> {
     let mut sums = BTreeMap::new();
     for numbers in others {
-        for ((hub, _), number) in &numbers.connections {
+        for (Series { hub, .. }, number) in &numbers.connections {
             let scopes = [
                 (!numbers.tracked.per_hub).then(|| Scope::Hub(hub.as_str().to_owned())),
                 (!numbers.tracked.total).then_some(Scope::Total),
@@ -240,13 +240,14 @@ fn add_all<K: Ord + Clone>(sums: &mut BTreeMap<K, u64>, numbers: &BTreeMap<K, u6
 
 impl Present {
     fn sum<'a>(all: impl Iterator<Item = &'a Numbers>) -> Self {
-        let mut connections: BTreeMap<Kind, u64> = BTreeMap::new();
+        let mut connections: BTreeMap<Series, u64> = BTreeMap::new();
         let mut upstreams: BTreeMap<Upstream, u64> = BTreeMap::new();
         for numbers in all {
             add_all(&mut connections, &numbers.connections);
             add_all(&mut upstreams, &numbers.upstreams);
         }
-        let connections = connections.into_iter().map(|((hub, transport), sum)| (hub, transport, sum)).collect();
+        let connections =
+            connections.into_iter().map(|(Series { hub, transport }, sum)| (hub, transport, sum)).collect();
         Self { connections, upstreams }
     }
 }

@@ -4,14 +4,14 @@
 //! counted, strings are passed over, and nothing is held to JSON's grammar, since the receiver does that. 0x1E ends a
 //! record wherever it stands, because JSON does not allow it in a string.
 
-use super::{Kind, Protocol};
+use super::{MessageKind, Protocol};
 
 const END: u8 = 0x1e;
 
 /// The members that matter. The first `type` counts, and what stands behind it does not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<MessageKind>,
     pub(super) protocol: Option<Protocol>,
     /// `error` is there, with a text.
     pub(super) has_error: bool,
@@ -102,8 +102,10 @@ impl Record {
             (Place::Colon(_), _) => Place::Done,
             (Place::Value(name), _) => self.value(name, byte),
             (Place::Number(number), b'0'..=b'9') => digit(number, byte),
-            (Place::Number(number), b',' | b'}' | b' ' | b'\t' | b'\r' | b'\n') => self.is_type(Kind::of(number)),
-            (Place::Number(_), _) => self.is_type(Kind::Other),
+            (Place::Number(number), b',' | b'}' | b' ' | b'\t' | b'\r' | b'\n') => {
+                self.is_type(MessageKind::of(number))
+            }
+            (Place::Number(_), _) => self.is_type(MessageKind::Other),
             (Place::Protocol { escaped: false }, b'"') => {
                 self.found.protocol = Some(Protocol::named(self.word.text()));
                 Place::Done
@@ -117,7 +119,7 @@ impl Record {
     fn value(&mut self, name: Name, byte: u8) -> Place {
         match (name, byte) {
             (Name::Type, b'0'..=b'9') => return digit(0, byte),
-            (Name::Type, _) => return self.is_type(Kind::Other),
+            (Name::Type, _) => return self.is_type(MessageKind::Other),
             (Name::Protocol, b'"') => {
                 self.word = Word::default();
                 return Place::Protocol { escaped: false };
@@ -128,7 +130,7 @@ impl Record {
         Passing::default().step(byte)
     }
 
-    fn is_type(&mut self, kind: Kind) -> Place {
+    fn is_type(&mut self, kind: MessageKind) -> Place {
         self.found.kind = Some(kind);
         Place::Done
     }

@@ -19,16 +19,16 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(meter: &Meter, protocol: Protocol) -> Self {
+    fn of(meter: &MessageMeter, protocol: Protocol) -> Self {
         let tally = meter.tally();
-        let counts = (0..=9).map(|number| (number, tally.of(Kind::of(number)))).filter(|(_, count)| *count > 0);
+        let counts = (0..=9).map(|number| (number, tally.of(MessageKind::of(number)))).filter(|(_, count)| *count > 0);
         let (handshake, unreadable) = (meter.handshake(), meter.unreadable());
         Self { handshake, protocol, counts: counts.collect(), unreadable }
     }
 }
 
 fn read<'a>(direction: Direction, mut protocol: Protocol, chunks: impl IntoIterator<Item = &'a [u8]>) -> Seen {
-    let mut meter = Meter::new(direction);
+    let mut meter = MessageMeter::new(direction);
     for chunk in chunks {
         meter.feed(chunk, &mut protocol);
     }
@@ -148,17 +148,17 @@ fn packed_messages_are_told_by_length_and_type() {
 
 #[test]
 fn a_long_packed_message_is_passed_over() {
-    let (mut meter, mut protocol) = (Meter::new(Sent), Protocol::MessagePack);
+    let (mut meter, mut protocol) = (MessageMeter::new(Sent), Protocol::MessagePack);
     meter.feed(b"{}\x1e\xff\xff\xff\xff\x07\x95\x01", &mut protocol);
     let chunk = vec![0x91; (1 << 20) - 1];
     for _ in 0..2_048 {
-        assert_eq!(meter.tally(), Tally::default());
+        assert_eq!(meter.tally(), MessageTally::default());
         meter.feed(&chunk, &mut protocol);
     }
     meter.feed(&[0x91; 2_045], &mut protocol);
-    assert_eq!(meter.take_tally().of(Kind::Invocation), 1);
+    assert_eq!(meter.take_tally().of(MessageKind::Invocation), 1);
     meter.feed(b"\x02\x91\x06", &mut protocol);
-    assert_eq!(meter.tally().of(Kind::Ping), 1);
+    assert_eq!(meter.tally().of(MessageKind::Ping), 1);
 }
 
 #[test]
@@ -198,12 +198,12 @@ fn compressed_messages_are_left_out() {
         ("between messages", vec![&agreed, &ping, &zip, &ping], 2, None),
         ("within a message", vec![&agreed, &ping, &plain(b"{\"type"), &zip, &ping], 1, lost),
     ] {
-        let mut frames_meter = frame::Meter::new(Sent);
-        let (mut meter, mut protocol) = (Meter::new(Sent), Protocol::Json);
+        let mut frames_meter = frame::FrameMeter::new(Sent);
+        let (mut meter, mut protocol) = (MessageMeter::new(Sent), Protocol::Json);
         for bytes in frames {
             frames_meter.feed(bytes, |event| meter.observe(&event, &mut protocol));
         }
-        assert_eq!((meter.tally().of(Kind::Ping), meter.unreadable()), (pings, unreadable), "{name}");
+        assert_eq!((meter.tally().of(MessageKind::Ping), meter.unreadable()), (pings, unreadable), "{name}");
     }
 }
 
@@ -228,7 +228,8 @@ fn recorded_sessions_are_counted() {
         }
         let before = protocol;
         let run = |chunks: &mut dyn Iterator<Item = &'static [u8]>| {
-            let (mut frames, mut meter) = (frame::Meter::new(session.direction), Meter::new(session.direction));
+            let (mut frames, mut meter) =
+                (frame::FrameMeter::new(session.direction), MessageMeter::new(session.direction));
             let mut protocol = before;
             for chunk in chunks {
                 frames.feed(chunk, |event| meter.observe(&event, &mut protocol));

@@ -2,7 +2,7 @@
 
 use crate::affinity::{Outcome, Source};
 use crate::frame::Direction;
-use crate::messages;
+use crate::messages::MessageKind;
 use crate::token::Refusal;
 
 /// What traffic is measured in.
@@ -18,7 +18,7 @@ pub enum TrafficUnit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageType {
     /// One that was read.
-    Read(messages::Kind),
+    Read(MessageKind),
     /// In a compressed WebSocket message: nobody knows which, or how many.
     Compressed,
 }
@@ -28,16 +28,16 @@ impl MessageType {
         match self {
             Self::Compressed => "compressed",
             Self::Read(kind) => match kind {
-                messages::Kind::Invocation => "invocation",
-                messages::Kind::StreamItem => "stream_item",
-                messages::Kind::Completion => "completion",
-                messages::Kind::StreamInvocation => "stream_invocation",
-                messages::Kind::CancelInvocation => "cancel_invocation",
-                messages::Kind::Ping => "ping",
-                messages::Kind::Close => "close",
-                messages::Kind::Ack => "ack",
-                messages::Kind::Sequence => "sequence",
-                messages::Kind::Other => "other",
+                MessageKind::Invocation => "invocation",
+                MessageKind::StreamItem => "stream_item",
+                MessageKind::Completion => "completion",
+                MessageKind::StreamInvocation => "stream_invocation",
+                MessageKind::CancelInvocation => "cancel_invocation",
+                MessageKind::Ping => "ping",
+                MessageKind::Close => "close",
+                MessageKind::Ack => "ack",
+                MessageKind::Sequence => "sequence",
+                MessageKind::Other => "other",
             },
         }
     }

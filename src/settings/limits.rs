@@ -25,7 +25,7 @@ pub struct Limits {
     /// Connects of one client.
     pub connect_rate: Option<Rate>,
     /// What a rejected client gets.
-    pub rejection: Rejection,
+    pub rejection: RejectionSettings,
     /// A long-polling connection without a poll for this long has ended.
     pub long_polling_idle: Duration,
     /// What happens when the ledger fails.
@@ -56,7 +56,7 @@ pub enum ClientKeySource {
     Header(String),
     /// A cookie.
     Cookie(String),
-    /// A claim of the bearer token, unverified.
+    /// A claim of the token that `jwt_authn` has verified.
     JwtClaim(String),
     /// A query parameter.
     Query(String),
@@ -73,7 +73,7 @@ pub struct Rate {
 
 /// What a rejected client gets.
 #[derive(Debug)]
-pub struct Rejection {
+pub struct RejectionSettings {
     /// 400 to 599.
     pub status: u16,
     /// Value of `retry-after`, in seconds.
@@ -87,35 +87,6 @@ pub struct Rejection {
 const IDLE_LIVES: Lives = Lives { least: ("1s", Duration::from_secs(1)), most: ("1h", Duration::from_secs(3_600)) };
 const RETRY_LIVES: Lives = Lives { least: ("0s", Duration::ZERO), most: ("1day", Duration::from_secs(86_400)) };
 const RATE_LIVES: Lives = Lives { least: ("1ms", Duration::from_millis(1)), most: ("1h", Duration::from_secs(3_600)) };
-
-impl Limits {
-    /// No limit at all; connections are counted all the same.
-    pub(super) fn none() -> Self {
-        Self {
-            mode: Mode::Enforce,
-            client: ClientSettings {
-                key: ClientKeySource::SourceAddress,
-                absent: AbsentKey::Address,
-                ipv4_prefix: 32,
-                ipv6_prefix: 64,
-                exempt: Vec::new(),
-            },
-            per_client: None,
-            per_hub: None,
-            total: None,
-            negotiate_rate: None,
-            connect_rate: None,
-            rejection: Rejection {
-                status: 429,
-                retry_after: Duration::from_secs(5),
-                negotiate: NegotiateRejection::Error,
-                allow_origins: Vec::new(),
-            },
-            long_polling_idle: Duration::from_secs(15),
-            on_error: OnError::Allow,
-        }
-    }
-}
 
 /// A client's connections share one slot of the ledger: half of its 8,192 entries, so that as many are left for the clients
 /// that share the slot.
@@ -137,7 +108,21 @@ const SAME_FOR_ALL: [&str; 12] = [
     "user-agent",
 ];
 
+/// The section as it was written, which must limit something.
 pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
+    let raw::LimitConnections { per_client, per_hub, total } = raw.connections;
+    if [per_client, per_hub, total] == [None; 3] && raw.negotiate_rate.is_none() && raw.connect_rate.is_none() {
+        return Err(SettingsError::at("limits", Problem::LimitsNothing));
+    }
+    compile(raw)
+}
+
+/// No limit at all. Connections are counted all the same.
+pub(super) fn none() -> Result<Limits, SettingsError> {
+    compile(raw::Limits::default())
+}
+
+fn compile(raw: raw::Limits) -> Result<Limits, SettingsError> {
     let raw::Limits { mode, client, connections, negotiate_rate, connect_rate, reject, long_polling_idle, on_error } =
         raw;
     let raw::LimitConnections { per_client, per_hub, total } = connections;
@@ -147,9 +132,6 @@ pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
     }
     if per_client.is_some_and(|limit| limit > MOST_PER_CLIENT) {
         return Err(SettingsError::at("limits.connections.per_client", Problem::TooMany { most: MOST_PER_CLIENT }));
-    }
-    if counts.iter().all(|(_, limit)| limit.is_none()) && negotiate_rate.is_none() && connect_rate.is_none() {
-        return Err(SettingsError::at("limits", Problem::LimitsNothing));
     }
     Ok(Limits {
         mode,
@@ -168,23 +150,23 @@ pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
 fn check_client(raw: raw::LimitClient) -> Result<ClientSettings, SettingsError> {
     let field = |name: &str| format!("limits.client.key.{name}");
     let key = match raw.key {
-        raw::ClientKey::SourceAddress => ClientKeySource::SourceAddress,
-        raw::ClientKey::Header(name) => {
+        raw::ClientKeySource::SourceAddress => ClientKeySource::SourceAddress,
+        raw::ClientKeySource::Header(name) => {
             let name = check_name(field("header"), name)?.to_ascii_lowercase();
             if SAME_FOR_ALL.contains(&name.as_str()) {
                 return Err(SettingsError::at(field("header"), Problem::NotAClientHeader(name)));
             }
             ClientKeySource::Header(name)
         }
-        raw::ClientKey::Cookie(name) => ClientKeySource::Cookie(check_name(field("cookie"), name)?),
-        raw::ClientKey::JwtClaim(name) if name.is_empty() => {
+        raw::ClientKeySource::Cookie(name) => ClientKeySource::Cookie(check_name(field("cookie"), name)?),
+        raw::ClientKeySource::JwtClaim(name) if name.is_empty() => {
             return Err(SettingsError::at(field("jwt_claim"), Problem::Empty));
         }
-        raw::ClientKey::JwtClaim(name) => ClientKeySource::JwtClaim(name),
-        raw::ClientKey::Query(name) if name.is_empty() => {
+        raw::ClientKeySource::JwtClaim(name) => ClientKeySource::JwtClaim(name),
+        raw::ClientKeySource::Query(name) if name.is_empty() => {
             return Err(SettingsError::at(field("query"), Problem::Empty));
         }
-        raw::ClientKey::Query(name) => ClientKeySource::Query(name),
+        raw::ClientKeySource::Query(name) => ClientKeySource::Query(name),
     };
     if raw.absent == AbsentKey::Refuse && key == ClientKeySource::SourceAddress {
         return Err(SettingsError::at("limits.client.absent", Problem::NeverAbsent));
@@ -218,7 +200,7 @@ fn rate(field: &str, raw: &raw::Rate) -> Result<Rate, SettingsError> {
     Ok(Rate { interval, burst: raw.burst })
 }
 
-fn check_rejection(raw: raw::Reject) -> Result<Rejection, SettingsError> {
+fn check_rejection(raw: raw::Reject) -> Result<RejectionSettings, SettingsError> {
     if !(400..600).contains(&raw.status) {
         return Err(SettingsError::at("limits.reject.status", Problem::NotAnErrorStatus(raw.status)));
     }
@@ -228,7 +210,7 @@ fn check_rejection(raw: raw::Reject) -> Result<Rejection, SettingsError> {
             return Err(SettingsError::at(field, Problem::NotAnOrigin(origin.clone())));
         }
     }
-    Ok(Rejection {
+    Ok(RejectionSettings {
         status: raw.status,
         retry_after: RETRY_LIVES.check("limits.reject.retry_after", raw.retry_after)?,
         negotiate: raw.negotiate,

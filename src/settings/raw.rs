@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 pub use limits::{AbsentKey, Mode, NegotiateRejection, OnError};
-pub(super) use limits::{ClientKey, LimitClient, LimitConnections, Limits, Rate, Reject};
+pub(super) use limits::{ClientKeySource, LimitClient, LimitConnections, Limits, Rate, Reject};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -45,18 +45,18 @@ pub(super) struct Affinity {
 #[serde(deny_unknown_fields)]
 pub(super) struct Key {
     pub(super) id: String,
-    pub(super) secret: Secret,
+    pub(super) secret: SecretSource,
 }
 
 /// Read by hand, because serde's messages quote what they refuse, and this must not reach a log.
 #[derive(Deserialize)]
 #[serde(try_from = "serde_json::Value")]
-pub(super) enum Secret {
+pub(super) enum SecretSource {
     Env(String),
     Value(String),
 }
 
-impl TryFrom<serde_json::Value> for Secret {
+impl TryFrom<serde_json::Value> for SecretSource {
     type Error = &'static str;
 
     fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
@@ -71,9 +71,9 @@ impl TryFrom<serde_json::Value> for Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
+        f.write_str("SecretSource")
     }
 }
 

@@ -18,7 +18,7 @@ fn at(milliseconds: u64) -> Millis {
 }
 
 fn told(counts: &[Count]) -> Vec<String> {
-    let line = |count: &Count| format!("{} {:?}", count.stat().replace("signalr_hub=.=/chat;.;", ""), count.kind());
+    let line = |count: &Count| format!("{} {:?}", count.stat().replace("signalr_hub=.=/chat;.;", ""), count.change());
     counts.iter().map(line).collect()
 }
 
@@ -34,7 +34,7 @@ fn signalr_messages_are_counted_by_type() {
         (Direction::Sent, frame(1, "{\"type\":7}\u{1e}")),
         (Direction::Received, [0x88, 0x80, 0, 0, 0, 0].to_vec()),
     ] {
-        assert_eq!(socket.pass(direction, &bytes), None);
+        assert_eq!(socket.pass(direction, &bytes, at(5)), None);
     }
     let types = |direction, kind| {
         format!("signalr_direction=.={direction};.;signalr_type=.={kind};.;signalr_gateway_messages_total Add(1)")
@@ -58,11 +58,11 @@ fn signalr_messages_are_counted_by_type() {
 fn what_passes_unseen_is_counted_though_nothing_follows() {
     let mut traffic = Traffic::default();
     let mut socket = Socket::new(HubLabel::learned(b"/chat"), at(0), Detail::Frames, &mut traffic);
-    assert_eq!(socket.pass(Direction::Sent, &[0x82, 5]), None);
-    assert_eq!(socket.pass_unseen(Direction::Sent, 3), 3);
+    assert_eq!(socket.pass(Direction::Sent, &[0x82, 5], at(0)), None);
+    assert_eq!(socket.pass_unseen(Direction::Sent, 3, at(0)), 3);
     let counted = |unit| format!("signalr_direction=.=sent;.;websocket_{unit}_total");
     assert_eq!(told(&traffic.take()), [format!("{} Add(3)", counted("bytes"))]);
-    assert_eq!(socket.pass_unseen(Direction::Sent, 2), 2);
+    assert_eq!(socket.pass_unseen(Direction::Sent, 2, at(0)), 2);
     let expected = [format!("{} Add(1)", counted("messages")), format!("{} Add(2)", counted("bytes"))];
     assert_eq!(told(&traffic.take()), expected);
 }
@@ -77,9 +77,9 @@ fn a_refused_handshake_has_its_name() {
         let mut traffic = Traffic::default();
         let mut socket = Socket::new(HubLabel::learned(b"/chat"), at(0), Detail::Messages, &mut traffic);
         let _ = socket.on_answer(101, at(5));
-        socket.pass(Direction::Received, &asked);
-        socket.pass(Direction::Sent, &frame(1, "{\"error\":\"no\"}\u{1e}"));
-        socket.pass(Direction::Sent, &frame(8, ""));
+        socket.pass(Direction::Received, &asked, at(5));
+        socket.pass(Direction::Sent, &frame(1, "{\"error\":\"no\"}\u{1e}"), at(5));
+        socket.pass(Direction::Sent, &frame(8, ""), at(5));
         let told = told(&socket.finish(&Ending::default(), at(10)));
         assert_eq!(told.last().unwrap(), &format!("signalr_kind=.={kind};.;websocket_errors_total Add(1)"));
     }
@@ -96,15 +96,14 @@ fn a_client_that_gives_a_silent_hub_up_is_told_from_one_that_leaves() {
         let mut socket = Socket::new(HubLabel::learned(b"/chat"), at(0), Detail::Frames, &mut traffic);
         let _ = socket.on_answer(101, at(5));
         for now in (0..=32).map(|seconds| seconds * 1_000) {
-            traffic.tick(at(now));
             if now <= pings_until {
-                socket.pass(Direction::Sent, &frame(9, ""));
+                socket.pass(Direction::Sent, &frame(9, ""), at(now));
             }
         }
         let mut goodbyes = [(Direction::Sent, frame(8, "")), (Direction::Received, vec![0x88, 0x80, 0, 0, 0, 0])];
         goodbyes.sort_by_key(|(direction, _)| *direction != by);
         for (direction, goodbye) in goodbyes {
-            socket.pass(direction, &goodbye);
+            socket.pass(direction, &goodbye, at(32_000));
         }
         let told = told(&socket.finish(&Ending::default(), at(32_500)));
         let timeout = "signalr_kind=.=server_timeout;.;websocket_errors_total Add(1)".to_owned();
@@ -118,7 +117,7 @@ fn without_detail_no_byte_is_looked_at() {
     let mut socket = Socket::new(HubLabel::learned(b"/chat"), at(0), Detail::Connections, &mut traffic);
     let _ = socket.on_answer(101, at(5));
     assert!(!socket.meters());
-    assert_eq!(socket.pass(Direction::Sent, &frame(8, "")), None);
+    assert_eq!(socket.pass(Direction::Sent, &frame(8, ""), at(5)), None);
     assert_eq!(traffic.take(), []);
     let told = told(&socket.finish(&Ending { flags: 64, details: Vec::new() }, at(10)));
     assert_eq!(

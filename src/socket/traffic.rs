@@ -5,10 +5,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::clock::Millis;
-use crate::frame::{Direction, PerDirection, Tally};
+use crate::frame::{Direction, FrameTally, PerDirection};
 use crate::hub::HubLabel;
-use crate::messages::{self, Kind};
+use crate::messages::{MessageKind, MessageTally};
 use crate::metrics::{Count, MessageType, TrafficUnit};
 
 /// What one hub's WebSockets carried since it was last handed over.
@@ -17,19 +16,19 @@ pub(super) struct Carried {
     messages: Cell<u64>,
     bytes: Cell<u64>,
     compressed: Cell<u64>,
-    /// SignalR's own messages, in the order of [`Kind::ALL`].
-    by_type: [Cell<u64>; Kind::ALL.len()],
+    /// SignalR's own messages, in the order of [`MessageKind::ALL`].
+    by_type: [Cell<u64>; MessageKind::ALL.len()],
 }
 
 impl Carried {
     /// Adds WebSocket's messages.
-    pub(super) fn add(&self, frames: &Tally) {
+    pub(super) fn add(&self, frames: &FrameTally) {
         add(&self.messages, frames.messages);
         add(&self.bytes, frames.payload_bytes);
     }
 
     /// Adds SignalR's messages, and WebSocket's that hide them.
-    pub(super) fn add_types(&self, types: &messages::Tally, compressed: u64) {
+    pub(super) fn add_types(&self, types: &MessageTally, compressed: u64) {
         add(&self.compressed, compressed);
         for (cell, (_, amount)) in self.by_type.iter().zip(types.iter()) {
             add(cell, amount);
@@ -39,7 +38,7 @@ impl Carried {
     fn take(&self, hub: &HubLabel, direction: Direction) -> impl Iterator<Item = Count> {
         let traffic = [(TrafficUnit::Messages, &self.messages), (TrafficUnit::Bytes, &self.bytes)]
             .map(|(unit, cell)| Count::WebSocketTraffic { hub: hub.clone(), direction, unit, amount: cell.take() });
-        let types = Kind::ALL.into_iter().map(MessageType::Read).zip(&self.by_type);
+        let types = MessageKind::ALL.into_iter().map(MessageType::Read).zip(&self.by_type);
         let types = types.chain([(MessageType::Compressed, &self.compressed)]).map(|(message, cell)| Count::Message {
             hub: hub.clone(),
             direction,
@@ -55,45 +54,19 @@ fn add(cell: &Cell<u64>, amount: u64) {
     cell.set(cell.get().saturating_add(amount));
 }
 
-/// Both directions of one hub.
-#[derive(Debug, Default)]
-pub(super) struct HubTraffic {
-    carried: PerDirection<Carried>,
-    /// As of the last tick or WebSocket: asking for it at every chunk would cost more than the chunk.
-    now: Cell<Millis>,
-}
-
-impl HubTraffic {
-    /// The time, up to a second ago.
-    pub(super) fn now(&self) -> Millis {
-        self.now.get()
-    }
-
-    pub(super) fn of(&self, direction: Direction) -> &Carried {
-        self.carried.of(direction)
-    }
-}
-
 /// The traffic of all WebSockets of a worker thread, by hub. Bounded as hub labels are.
 #[derive(Debug, Default)]
-pub struct Traffic(BTreeMap<HubLabel, Rc<HubTraffic>>);
+pub struct Traffic(BTreeMap<HubLabel, Rc<PerDirection<Carried>>>);
 
 impl Traffic {
-    /// Tells the time. Call every second.
-    pub fn tick(&self, now: Millis) {
-        self.0.values().for_each(|traffic| traffic.now.set(now));
-    }
-
     /// Where a WebSocket of this hub adds what it carries.
-    pub(super) fn of(&mut self, hub: &HubLabel, now: Millis) -> Rc<HubTraffic> {
-        let traffic = self.0.entry(hub.clone()).or_default();
-        traffic.now.set(now);
-        traffic.clone()
+    pub(super) fn of(&mut self, hub: &HubLabel) -> Rc<PerDirection<Carried>> {
+        self.0.entry(hub.clone()).or_default().clone()
     }
 
     /// What was carried since the last call.
     pub fn take(&self) -> Vec<Count> {
-        let both = |(hub, traffic): (&HubLabel, &Rc<HubTraffic>)| {
+        let both = |(hub, traffic): (&HubLabel, &Rc<PerDirection<Carried>>)| {
             Direction::ALL
                 .into_iter()
                 .flat_map(|direction| traffic.of(direction).take(hub, direction))

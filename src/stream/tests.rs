@@ -4,7 +4,7 @@ mod counting;
 
 use super::*;
 use crate::ledger::InstanceId;
-use crate::metrics::Kind;
+use crate::metrics::Change;
 use crate::settings::Surroundings;
 use crate::store::Secret;
 use crate::store::memory::MemoryStore;

@@ -47,7 +47,7 @@ pub enum Mode {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::settings) struct LimitClient {
-    pub(in crate::settings) key: ClientKey,
+    pub(in crate::settings) key: ClientKeySource,
     pub(in crate::settings) absent: AbsentKey,
     pub(in crate::settings) ipv4_prefix: Prefix<32>,
     pub(in crate::settings) ipv6_prefix: Prefix<128>,
@@ -57,7 +57,7 @@ pub(in crate::settings) struct LimitClient {
 impl Default for LimitClient {
     fn default() -> Self {
         Self {
-            key: ClientKey::SourceAddress,
+            key: ClientKeySource::SourceAddress,
             absent: AbsentKey::Address,
             ipv4_prefix: Prefix(32),
             ipv6_prefix: Prefix(64),
@@ -68,7 +68,7 @@ impl Default for LimitClient {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::settings) enum ClientKey {
+pub(in crate::settings) enum ClientKeySource {
     SourceAddress,
     Header(String),
     Cookie(String),

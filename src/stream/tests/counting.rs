@@ -103,22 +103,22 @@ fn a_websockets_life_is_told_from_handshake_to_goodbye() {
     let told: Vec<_> = stream
         .take_counts()
         .iter()
-        .map(|count| (count.stat().replace("signalr_hub=.=other;.;", ""), count.kind()))
+        .map(|count| (count.stat().replace("signalr_hub=.=other;.;", ""), count.change()))
         .collect();
     let traffic = |direction, unit| format!("signalr_direction=.={direction};.;websocket_{unit}_total");
     let expected = [
-        ("signalr_transport=.=web_sockets;.;signalr_gateway_connections_total".to_owned(), Kind::Add(1)),
-        ("websocket_connections_total".to_owned(), Kind::Add(1)),
-        ("websocket_handshake_milliseconds".to_owned(), Kind::Observe(15)),
+        ("signalr_transport=.=web_sockets;.;signalr_gateway_connections_total".to_owned(), Change::Add(1)),
+        ("websocket_connections_total".to_owned(), Change::Add(1)),
+        ("websocket_handshake_milliseconds".to_owned(), Change::Observe(15)),
         (
             "signalr_closed_by=.=server;.;signalr_code=.=1000;.;websocket_connections_closed_total".to_owned(),
-            Kind::Add(1),
+            Change::Add(1),
         ),
-        ("websocket_connection_duration_milliseconds".to_owned(), Kind::Observe(90_000)),
-        (traffic("received", "messages"), Kind::Add(1)),
-        (traffic("received", "bytes"), Kind::Add(2)),
-        (traffic("sent", "messages"), Kind::Add(1)),
-        (traffic("sent", "bytes"), Kind::Add(3)),
+        ("websocket_connection_duration_milliseconds".to_owned(), Change::Observe(90_000)),
+        (traffic("received", "messages"), Change::Add(1)),
+        (traffic("received", "bytes"), Change::Add(2)),
+        (traffic("sent", "messages"), Change::Add(1)),
+        (traffic("sent", "bytes"), Change::Add(3)),
     ];
     assert_eq!(told, expected);
 }

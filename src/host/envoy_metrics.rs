@@ -6,23 +6,23 @@ use log::warn;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
-use crate::metrics::{Count, Kind};
+use crate::metrics::{Change, Count};
 
 #[derive(Default)]
-pub(super) struct Meters {
+pub(super) struct EnvoyMetrics {
     ids: HashMap<String, u32>,
 }
 
-impl Meters {
+impl EnvoyMetrics {
     pub(super) fn add(&mut self, counts: &[Count]) {
         for count in counts {
-            let done = match count.kind() {
+            let done = match count.change() {
                 // Envoy takes an increment of zero for a mistake.
-                Kind::Add(0) => continue,
-                Kind::Add(amount) => self
+                Change::Add(0) => continue,
+                Change::Add(amount) => self
                     .id(MetricType::Counter, &count.stat())
                     .map(|id| hostcalls::increment_metric(id, i64::try_from(amount).unwrap_or(i64::MAX))),
-                Kind::Observe(value) => {
+                Change::Observe(value) => {
                     self.id(MetricType::Histogram, &count.stat()).map(|id| hostcalls::record_metric(id, value))
                 }
             };
