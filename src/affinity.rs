@@ -6,6 +6,7 @@
 mod cookies;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::clock::{Millis, Seconds};
 use crate::http::{self, Head};
@@ -43,6 +44,15 @@ pub enum Outcome {
     Absent,
 }
 
+/// How much depends on a route being followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// What the request is for lives on that pod and nowhere else.
+    Bound,
+    /// The request begins something new, for a client that has been there before: any other pod will do.
+    Preferred,
+}
+
 /// A route that steers a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pinned {
@@ -50,6 +60,8 @@ pub struct Pinned {
     pub address: Address,
     /// What carried it.
     pub source: Source,
+    /// How much depends on it.
+    pub tie: Tie,
     /// When the pod was chosen.
     pub issued: Millis,
 }
@@ -81,17 +93,16 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
         Step::Negotiate(version) => {
             decision.pinned = None;
             decision.told.clear();
-            decision.ask_client_cookie(
-                settings,
-                now,
-                settings.client_cookie.as_ref().and_then(|cookie| cookie.rebalance_after),
-            );
+            let rebalance_after = settings.client_cookie.as_ref().and_then(|cookie| cookie.rebalance_after);
+            decision.ask_client_cookie(settings, now, Tie::Preferred, rebalance_after);
             if settings.client_cookie.is_none() && !issues_token(settings, version) {
                 decision.ask_pending_cookie(settings, exchange, now);
             }
         }
         Step::WebSocket | Step::BlazorDisconnect | Step::Page if exchange.id == Id::Absent => {
-            decision.ask_client_cookie(settings, now, None);
+            // A disconnect is for a circuit that there is.
+            let tie = if exchange.step == Step::BlazorDisconnect { Tie::Bound } else { Tie::Preferred };
+            decision.ask_client_cookie(settings, now, tie, None);
         }
         // It is for no connection that there is.
         _ if exchange.id == Id::Several => decision.told.push((Source::Nothing, Outcome::Absent)),
@@ -100,7 +111,7 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
             decision.ask_pending_cookie(settings, exchange, now);
             // Not its main purpose, but it names the pod of the client's last negotiate, and any other would be a guess.
             if decision.pinned.is_none() {
-                decision.ask_client_cookie(settings, now, None);
+                decision.ask_client_cookie(settings, now, Tie::Bound, None);
             }
             if decision.pinned.is_none() && decision.told.is_empty() {
                 decision.told.push((Source::Nothing, Outcome::Absent));
@@ -130,37 +141,37 @@ impl Decision {
             self.id = Some(own);
             self.strip = Some(suffix.range);
         }
-        self.consider(Source::ConnectionToken, opened);
+        self.consider(Source::ConnectionToken, Tie::Bound, opened);
     }
 
     fn ask_connection_cookie(&mut self, settings: &Settings, now: Seconds) {
         let (Some(id), None) = (&self.id, &self.pinned) else { return };
         if let Some(sealed) = self.jar.bound_to(id) {
             let opened = settings.ring.open(Purpose::ConnectionCookie, id, sealed, now);
-            self.consider(Source::ConnectionCookie, opened);
+            self.consider(Source::ConnectionCookie, Tie::Bound, opened);
         }
     }
 
     fn ask_pending_cookie(&mut self, settings: &Settings, exchange: &Exchange, now: Seconds) {
         if let (Some(sealed), None) = (&self.jar.pending, &self.pinned) {
             let opened = settings.ring.open(Purpose::PendingCookie, cookies::hub_of(exchange), sealed, now);
-            self.consider(Source::PendingCookie, opened);
+            self.consider(Source::PendingCookie, Tie::Bound, opened);
         }
     }
 
     /// `rebalance_after` applies at a negotiate only: in the middle of a connection nothing moves.
-    fn ask_client_cookie(&mut self, settings: &Settings, now: Seconds, rebalance_after: Option<std::time::Duration>) {
+    fn ask_client_cookie(&mut self, settings: &Settings, now: Seconds, tie: Tie, rebalance_after: Option<Duration>) {
         let Some(sealed) = &self.jar.client else { return };
         let opened = settings.ring.open(Purpose::ClientCookie, b"", sealed, now).and_then(|route| {
             let keep = rebalance_after.is_none_or(|after| now.since(route.issued.seconds()) < after);
             if keep { Ok(route) } else { Err(Refusal::Expired) }
         });
-        self.consider(Source::ClientCookie, opened);
+        self.consider(Source::ClientCookie, tie, opened);
     }
 
-    fn consider(&mut self, source: Source, opened: Result<Route, Refusal>) {
+    fn consider(&mut self, source: Source, tie: Tie, opened: Result<Route, Refusal>) {
         match opened {
-            Ok(route) => self.pinned = Some(Pinned { address: route.address, source, issued: route.issued }),
+            Ok(route) => self.pinned = Some(Pinned { address: route.address, source, tie, issued: route.issued }),
             Err(refusal) => self.told.push((source, Outcome::Refused(refusal))),
         }
     }

@@ -92,6 +92,9 @@ pub struct ConnectionToken {
 pub struct Pin {
     /// Header name, in lower case.
     pub header: String,
+    /// Name, in lower case, of the header that says that any other host will do. Checked and taken off a client's request
+    /// also while the client cookie is disabled: a route may still read it.
+    pub mark: Option<String>,
     /// Header value.
     pub encoding: PinEncoding,
 }
@@ -119,6 +122,7 @@ impl Settings {
         let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { read(json)? };
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin } = raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
+        let pin = check_pin(pin, client_cookie.mark.as_deref())?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
         let limits = raw.limits.map_or_else(limits::none, limits::check)?;
         Ok(Self {
@@ -131,7 +135,7 @@ impl Settings {
             },
             connection_cookie: cookies.connection,
             client_cookie: cookies.client,
-            pin: check_pin(pin)?,
+            pin,
             // Whoever looks into a slot drops the sessions that are over, so all must agree on when that is.
             unlimited: Limits { long_polling_idle: limits.long_polling_idle, ..limits::none()? },
             limits,
@@ -245,18 +249,30 @@ fn hubs(raw: Vec<raw::Hub>) -> Result<Hubs, SettingsError> {
     Ok(Hubs::Listed(hubs))
 }
 
-fn check_pin(raw: raw::Pin) -> Result<Pin, SettingsError> {
-    let header = raw.header.to_ascii_lowercase();
-    // A header that Envoy or the hub needs would be overwritten, and one that carries credentials would leak.
+fn check_pin(raw: raw::Pin, mark: Option<&str>) -> Result<Pin, SettingsError> {
+    const PIN: &str = "affinity.pin.header";
+    const MARK: &str = "affinity.client_cookie.mark";
+    let header = own_header(PIN, "pin header", &raw.header)?;
+    let mark = mark.map(|name| own_header(MARK, "mark", name)).transpose()?;
+    if mark.as_ref() == Some(&header) {
+        return Err(SettingsError::at(MARK, Problem::SameNameAs(PIN)));
+    }
+    Ok(Pin { header, mark, encoding: raw.encoding })
+}
+
+/// The name in lower case. A header that Envoy or the hub needs would be overwritten, and one that carries credentials would
+/// leak.
+fn own_header(field: &str, what: &'static str, name: &str) -> Result<String, SettingsError> {
+    let header = name.to_ascii_lowercase();
     let own = header.strip_prefix("x-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_name_byte));
     if !own || FOREIGN_HEADERS.iter().any(|foreign| header.starts_with(foreign)) {
-        return Err(SettingsError::at("affinity.pin.header", Problem::NotAPinHeader(raw.header)));
+        return Err(SettingsError::at(field, Problem::NotAnOwnHeader { what, name: name.to_owned() }));
     }
-    Ok(Pin { header, encoding: raw.encoding })
+    Ok(header)
 }
 
 /// How the names of headers begin that Envoy, Istio, proxies before them, tracing or SignalR's clients write and read. As a
-/// pin, such a header would be overwritten, and removed from answers.
+/// pin or a mark, such a header would be overwritten, and removed from requests and answers.
 const FOREIGN_HEADERS: [&str; 14] = [
     "x-b3-",
     "x-client-",

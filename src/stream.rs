@@ -128,8 +128,8 @@ impl Stream {
             || upgrade().is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
     }
 
-    /// Decides where the request goes, or that it goes nowhere. `peer` is where it came from. The caller has taken off any
-    /// pin that the client sent.
+    /// Decides where the request goes, or that it goes nowhere. `peer` is where it came from. The caller has taken off
+    /// any of [`route::own_headers`] that the client sent.
     pub fn on_request(&mut self, head: &Head, peer: &Peer, moment: &mut Moment<'_>) -> RequestPlan {
         let settings = self.settings.clone();
         let exchange = signalr::classify(head, &settings, |path| self.is_hub(path))
@@ -294,7 +294,7 @@ fn steer(settings: &Settings, Request { exchange, decision, .. }: &Request, head
         let kept = [target.get(..range.start).unwrap_or_default(), target.get(range.end..).unwrap_or_default()];
         ops.push(HeaderOp::Set(Cow::Borrowed(":path"), kept.concat()));
     }
-    ops.extend(decision.pinned.as_ref().map(|pinned| route::pin(&settings.pin, &pinned.address)));
+    ops.extend(decision.pinned.iter().flat_map(|pinned| route::pin(&settings.pin, pinned)));
     if matches!(exchange.step, Step::Negotiate(_)) {
         ops.push(route::ask_for_plain_answer());
     }

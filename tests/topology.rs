@@ -3,10 +3,14 @@
 
 #[path = "topology/requests.rs"]
 mod requests;
+#[path = "topology/second_cluster.rs"]
+mod second_cluster;
 
 use std::collections::BTreeSet;
 
-use requests::{Answer, Negotiated, Polling, Socket, Step, negotiate, negotiate_on, negotiate_with, request};
+use requests::{
+    Answer, Negotiated, Polling, Socket, Step, Visit, Visitor, negotiate, negotiate_on, negotiate_with, request,
+};
 use serde_json::{Value, json};
 use testbed::clients::{NodeClient, Outcome, Running, Transport, run_node, start_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts, Patch};
@@ -46,6 +50,16 @@ fn wait_for_hosts(envoy: &Envoy, statistic: &str, expected: u64) {
     let name = format!("cluster.hubs.{statistic}");
     let reached = || envoy.counter(&name).is_ok_and(|value| value == expected);
     wait_for(&format!("{name} to be {expected}"), reached).unwrap();
+}
+
+/// Of both clusters of [`second_cluster`].
+fn set_endpoints(envoy: &Envoy, hosts: &[(String, HealthStatus)], healthy: u64) {
+    envoy.set_endpoints(hosts).unwrap();
+    for cluster in ["hubs", second_cluster::NAME] {
+        let name = format!("cluster.{cluster}.membership_healthy");
+        wait_for(&format!("{name} to be {healthy}"), || envoy.counter(&name).is_ok_and(|value| value == healthy))
+            .unwrap();
+    }
 }
 
 fn connects(gateway: &Envoy, negotiated: &Negotiated) {
@@ -250,6 +264,51 @@ fn a_draining_pod_keeps_its_clients_and_gets_no_new_ones() {
             connects(&envoy, &negotiated);
         }
         assert_eq!(routes(&envoy, "host_gone"), 0.0, "{version:?}");
+    }
+}
+
+/// Pages and new connections that bring the cookie of its clients included.
+#[test]
+fn a_draining_pod_gets_no_new_ones_of_clients_that_have_been_there() {
+    let hubs = shared_hubs().unwrap();
+    for version in EnvoyVersion::ALL {
+        let envoy = second_cluster::gateway(version, changing(hubs));
+        let [held, polled, idle] = [(); 3].map(|()| negotiate_on(&envoy.url(), "hub-1"));
+        let mut socket = Socket::open(&envoy.url(), &held.id).unwrap();
+        let polling = Polling::open(&envoy.url(), &polled.id);
+        let visitor = Visitor::of(&envoy.url(), "hub-1");
+        let come_again = || Visit::ALL.map(|visit| visitor.visit(&envoy.url(), visit));
+        // Each visit may meet another worker thread, and these learn of an endpoint's health a moment after the main thread.
+        let all_come = |home: bool| {
+            let each = || come_again().iter().all(|(pod, anew)| (pod == "hub-1", anew.is_none()) == (home, home));
+            wait_for(&format!("{version:?}: all visits at home, {home}"), || (0..12).all(|_| each())).unwrap();
+        };
+        all_come(true);
+
+        let mut hosts = all(hubs, HealthStatus::Healthy);
+        hosts[0].1 = HealthStatus::Draining;
+        set_endpoints(&envoy, &hosts, 2);
+        all_come(false);
+        let gone = [("signalr_source", "client_cookie"), ("signalr_outcome", "host_gone")];
+        let gone = || envoy.metric("signalr_gateway_affinity_total", &gone).unwrap();
+        let before = gone();
+
+        connects(&envoy, &idle);
+        for _ in 0..12 {
+            assert_eq!(socket.who_am_i(), "hub-1", "{version:?}");
+            assert_eq!(polling.who_am_i(&envoy.url()), "hub-1", "{version:?}");
+            assert_eq!(visitor.disconnect(&envoy.url()), "hub-1", "{version:?}");
+            for (visit, (pod, anew)) in Visit::ALL.into_iter().zip(come_again()) {
+                assert_ne!(pod, "hub-1", "{version:?} {visit:?}");
+                let (again, another) = anew.unwrap().visit(&envoy.url(), visit);
+                assert!(again == pod && another.is_none(), "{version:?} {visit:?}: {pod}, then {again}");
+            }
+        }
+        assert_eq!(routes(&envoy, "host_gone"), 0.0, "{version:?}");
+        assert_eq!(gone() - before, 36.0, "{version:?}");
+
+        set_endpoints(&envoy, &all(hubs, HealthStatus::Healthy), 3);
+        all_come(true);
     }
 }
 

@@ -30,10 +30,6 @@ impl HttpExchange {
         Self { stream, settings, metrics }
     }
 
-    fn pin_header(&self) -> String {
-        self.settings.pin.header.clone()
-    }
-
     /// The claim that identifies a client, as `jwt_authn` left it with `payload_in_metadata: payload`, which is Istio's too.
     fn verified_claim(&self) -> Option<Vec<u8>> {
         let ClientKeySource::JwtClaim(name) = &self.settings.limits.client.key else { return None };
@@ -84,8 +80,8 @@ impl HttpContext for HttpExchange {
         }
         let map = MapType::HttpRequestHeaders;
         // A client must not choose its pod. Looked up first, because a removal makes Envoy choose the route again.
-        if request_header(&self.settings.pin.header).is_some() {
-            apply(map, vec![HeaderOp::Remove(self.pin_header().into())], &mut self.metrics.borrow_mut());
+        for name in route::own_headers(&self.settings.pin).filter(|name| request_header(name).is_some()) {
+            apply(map, vec![HeaderOp::Remove(name.to_owned().into())], &mut self.metrics.borrow_mut());
         }
         let target = request_header(":path").unwrap_or_default();
         if self.stream.concerns(&target, || request_header("upgrade")) {
@@ -108,7 +104,7 @@ impl HttpContext for HttpExchange {
         let map = MapType::HttpResponseHeaders;
         let mut ops = Vec::new();
         if route::pin_comes_back(&self.settings.pin) {
-            ops.push(HeaderOp::Remove(self.pin_header().into()));
+            ops.push(HeaderOp::Remove(self.settings.pin.header.clone().into()));
         }
         if self.stream.awaits_response() {
             let upstream = property(&["upstream", "address"]);

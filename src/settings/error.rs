@@ -47,7 +47,12 @@ pub enum Problem {
     /// A `*` that is not a whole segment.
     PartialWildcard(String),
     /// Not a name for a header of our own.
-    NotAPinHeader(String),
+    NotAnOwnHeader {
+        /// What was to have this name.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A header that says nothing of the client, or that Envoy shows under another name.
     NotAClientHeader(String),
     /// The name of what has no name of its own.
@@ -61,7 +66,7 @@ pub enum Problem {
     NotACookieName(String),
     /// Not a cookie domain.
     NotADomain(String),
-    /// Both cookies have this name.
+    /// Another field has this name, and both may not.
     SameNameAs(&'static str),
     /// Browsers drop the cookie unless it is `Secure`.
     NeedsSecure(&'static str),
@@ -133,10 +138,10 @@ impl fmt::Display for Problem {
             Self::PartialWildcard(path) => {
                 write!(f, "`{path}` has a `*` inside a segment; a `*` stands for one whole segment")
             }
-            Self::NotAPinHeader(name) => {
+            Self::NotAnOwnHeader { what, name } => {
                 write!(
                     f,
-                    "`{name}` cannot be the pin header; a name is needed that starts with `x-` and that neither Envoy nor a proxy uses"
+                    "`{name}` cannot be the {what}; a name is needed that starts with `x-` and that neither Envoy nor a proxy uses"
                 )
             }
             Self::NotAClientHeader(name) => {

@@ -127,6 +127,7 @@ pub(super) struct ClientCookie {
     pub(super) name: String,
     pub(super) max_age: Span,
     pub(super) rebalance_after: Option<Span>,
+    pub(super) mark: Option<String>,
     pub(super) paths: Vec<String>,
     pub(super) path: String,
     pub(super) same_site: SameSite,
@@ -144,6 +145,8 @@ impl Default for ClientCookie {
             name: "signalr-client".to_owned(),
             max_age: Span::hours(24),
             rebalance_after: None,
+            // Without a route that reads it, it would be one more header for nothing.
+            mark: None,
             paths: Vec::new(),
             path: "/".to_owned(),
             same_site: SameSite::Lax,

@@ -33,15 +33,26 @@ fn the_documented_schema_is_accepted_in_full() {
               "connection_cookie": {"enabled": true, "name": "signalr-affinity", "max_age": "24h", "same_site": "lax",
                 "secure": "auto", "http_only": true, "partitioned": false, "domain": null},
               "client_cookie": {"enabled": true, "name": "__Host-client", "max_age": "24h", "rebalance_after": null,
-                "paths": ["/"], "path": "/", "same_site": "none", "secure": true, "http_only": true, "partitioned": true,
-                "domain": null},
+                "mark": "X-SignalR-Preferred", "paths": ["/"], "path": "/", "same_site": "none", "secure": true,
+                "http_only": true, "partitioned": true, "domain": null},
               "pin": {"header": "X-SignalR-Pin", "encoding": "plain"}},
             "explain": false}"#,
         &|| panic!("the process's secret is asked for although a key is configured"),
     )
     .unwrap();
     assert_eq!(settings.client_cookie.unwrap().attributes.secure, Some(true));
-    assert_eq!(settings.pin.header, "x-signalr-pin");
+    assert_eq!(
+        (settings.pin.header.as_str(), settings.pin.mark.as_deref()),
+        ("x-signalr-pin", Some("x-signalr-preferred"))
+    );
+}
+
+/// A route may still read it.
+#[test]
+fn the_mark_is_taken_off_also_while_the_client_cookie_is_disabled() {
+    let settings = parse(r#"{"affinity": {"client_cookie": {"mark": "x-mark"}}}"#).unwrap();
+    assert!(settings.client_cookie.is_none());
+    assert_eq!(crate::route::own_headers(&settings.pin).collect::<Vec<_>>(), ["x-signalr-pin", "x-mark"]);
 }
 
 /// Every mistake has a file and the line it is refused with; Envoy and `check-config` are held to the same files.

@@ -280,6 +280,46 @@ fn the_client_cookie_is_rebalanced_at_a_negotiate_only() {
     assert!(!moved.request.contains(&pin(POD_1)) && cookie(&moved) != client, "{moved:?}");
 }
 
+/// Envoy may send these to another pod when the cookie's drains; whatever is for a connection or a circuit must reach it.
+#[test]
+fn only_what_begins_anew_is_marked() {
+    let websocket = "upgrade websocket\nsec-websocket-key x";
+    let (mark, written) = (r#""mark": "x-signalr-preferred", "#, "x-signalr-preferred=1".to_owned());
+    for (request, begins) in [
+        ("POST /chat/negotiate?negotiateVersion=1".to_owned(), true),
+        ("POST /chat/negotiate?id=token".to_owned(), true),
+        (format!("GET /chat\n{websocket}"), true),
+        ("GET /".to_owned(), true),
+        ("POST /".to_owned(), true),
+        (format!("GET /chat?id=token\n{websocket}"), false),
+        ("GET /chat?id=token\naccept text/event-stream".to_owned(), false),
+        ("GET /chat?id=token".to_owned(), false),
+        ("POST /chat?id=token".to_owned(), false),
+        ("DELETE /chat?id=token".to_owned(), false),
+        ("OPTIONS /chat?id=token".to_owned(), false),
+        ("POST /_blazor/disconnect".to_owned(), false),
+    ] {
+        for (mark, marked) in [(mark, begins), ("", false)] {
+            let json = format!(
+                r#"{{"affinity": {{"connection_token": {{"enabled": false}}, "connection_cookie": {{"enabled": false}},
+                    "client_cookie": {{{mark}"enabled": true, "paths": ["/"]}}}}}}"#
+            );
+            let mut gateway = Gateway::new(&json, 1);
+            let client = cookie(&gateway.negotiate(POD_1));
+            let steered = gateway.exchange(&format!("{request}\ncookie {client}"), Some(POD_1), ":status 503", &[]);
+            let got = (steered.request.contains(&pin(POD_1)), steered.request.contains(&written));
+            assert_eq!(got, (true, marked), "{request}: {steered:?}");
+            let balanced = gateway.exchange(&request, Some(POD_1), ":status 503", &[]);
+            assert!(!balanced.request.contains(&written), "{request}: {balanced:?}");
+        }
+    }
+    // The route in the id goes before the cookie, which here names the same pod.
+    let mut gateway = Gateway::new(&format!(r#"{{"affinity": {{"client_cookie": {{{mark}"enabled": true}}}}}}"#), 1);
+    let negotiate = gateway.negotiate(POD_1);
+    let poll = gateway.poll(&issued(&negotiate), &cookie(&negotiate), POD_1, 200);
+    assert_eq!(poll.request, [":path=/chat?a=%20&id=token&_=1".to_owned(), pin(POD_1)]);
+}
+
 #[test]
 fn a_websocket_without_a_key_gets_one() {
     let mut gateway = Gateway::new("", 1);

@@ -1,14 +1,20 @@
-//! The pin header is between two filters of one Envoy: a client can neither send it nor see it, and no pod sees it.
+//! The pin header is between two filters of one Envoy: a client can neither send it nor see it, and no pod sees it. Nor can a
+//! client send the mark, which chooses the route.
+
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use envoy_signalr::token::Purpose;
 use serde_json::{Value, json};
-use testbed::envoy::{Patch, connection_manager};
+use testbed::envoy::{EnvoyOptions, Patch, connection_manager, put_routes_first};
 
 use crate::client::{Connection, Request};
-use crate::gateway::{Gateway, PODS, distinct, keyed};
+use crate::gateway::{Gateway, PODS, distinct, every_version, keyed, sealed};
+use crate::upstream::hub;
 
 const PIN: &str = "x-signalr-pin";
+const MARK: &str = "x-signalr-preferred";
 
 /// Leaves the pin on the request where nothing but the filter takes it off.
 fn keep_pins_on_the_route() -> Patch {
@@ -111,4 +117,52 @@ fn a_pin_by_another_name_steers_as_well() {
         assert_eq!((answer.pod(), answer.head.all("x-to-pod")), (negotiated.pod, Vec::new()));
         assert_eq!(gateway.take_one("renamed").head.all("x-to-pod"), [""; 0]);
     }
+}
+
+/// Envoy has chosen a route before the filter runs, and chooses it again once the filter has written a header.
+#[test]
+fn only_the_filters_own_mark_chooses_the_route() {
+    let by_mark = || -> Patch {
+        Box::new(|bootstrap: &mut Value| {
+            let header = json!({ "name": MARK, "present_match": true });
+            let route =
+                json!({ "match": { "prefix": "/", "headers": [header] }, "direct_response": { "status": 418 } });
+            put_routes_first(bootstrap, vec![route]);
+        })
+    };
+    let cookie =
+        |mark: Value| json!({ "affinity": { "client_cookie": { "enabled": true, "paths": ["/app"], "mark": mark } } });
+    for (version, options) in every_version(&cookie(json!("X-SignalR-Preferred"))) {
+        let gateway = Gateway::with((0..PODS).map(hub), EnvoyOptions { patch: Some(by_mark()), ..options });
+        let value = sealed(Purpose::ClientCookie, "", gateway.address(1), Duration::ZERO, Duration::from_secs(60));
+        let value = format!("signalr-client={value}");
+        for (target, request) in [
+            ("of nobody's", Request::get("/other")),
+            ("a page", Request::get("/app")),
+            ("a poll", Request::get("/chat?id=abc.def")),
+            ("a negotiate", Request::post("/chat/negotiate?negotiateVersion=1")),
+            ("a WebSocket", Request::websocket("/chat")),
+        ] {
+            let steered = ["a page", "a negotiate", "a WebSocket"].contains(&target);
+            for (how, fields) in [
+                ("none", vec![]),
+                ("one", vec![(MARK, "1")]),
+                ("several", vec![(MARK, "1"), ("X-SIGNALR-PREFERRED", "")]),
+            ] {
+                let with = |cookie: Option<&str>| {
+                    let fields = fields.iter().copied().chain(cookie.map(|cookie| ("cookie", cookie)));
+                    let request = Request { fields: request.fields.clone(), ..request };
+                    gateway.ask(&fields.fold(request, |request, (name, value)| request.with(name, value)))
+                };
+                with(None).pod();
+                assert_eq!(gateway.take_one(target).head.all(MARK), [""; 0], "{version:?}, {target}, {how}");
+                let answer = with(Some(&value));
+                assert_eq!(answer.status() == 418, steered, "{version:?}, {target}, {how}: {answer:?}");
+                gateway.take_received();
+            }
+        }
+    }
+    // The control: a mark that is not the filter's own passes.
+    let gateway = Gateway::patched(cookie(Value::Null), Some(by_mark()));
+    assert_eq!(gateway.ask(&Request::get("/other").with(MARK, "1")).status(), 418);
 }

@@ -1,7 +1,7 @@
 //! A SignalR client taken apart into its requests, for what no client does on demand: negotiate here and connect
 //! there, come back with an old id, break off in the middle.
 //!
-//! It keeps no cookies, so only the id can bring it anywhere.
+//! It keeps no cookies, so only the id can bring it anywhere; a [`Visitor`] keeps the cookie of the client and nothing else.
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
@@ -91,7 +91,15 @@ pub(crate) struct Socket {
 impl Socket {
     /// Connects, or tells how the hub or the gateway refused.
     pub(crate) fn open(gateway: &str, id: &str) -> Result<Self, Answer> {
-        let request = url(gateway, id).replacen("http", "ws", 1).into_client_request().unwrap();
+        Self::open_at(&url(gateway, id), None).map(|(socket, _)| socket)
+    }
+
+    /// The same with this cookie; also returns the cookie that was set.
+    fn open_at(url: &str, cookie: Option<&str>) -> Result<(Self, Option<String>), Answer> {
+        let mut request = url.replacen("http", "ws", 1).into_client_request().unwrap();
+        if let Some(cookie) = cookie {
+            request.headers_mut().insert("cookie", cookie.parse().unwrap());
+        }
         let stream = TcpStream::connect(request.uri().authority().unwrap().as_str()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         match tungstenite::client(request, stream) {
@@ -99,7 +107,7 @@ impl Socket {
                 let mut opened = Self { pod: pod_of(&response).unwrap(), socket, received: String::new() };
                 opened.send(&json!({ "protocol": "json", "version": 1 }));
                 assert_eq!(opened.receive(), json!({}), "the handshake");
-                Ok(opened)
+                Ok((opened, client_cookie(response.headers())))
             }
             Err(HandshakeError::Failure(Error::Http(response))) => Err(Answer {
                 status: response.status().as_u16(),
@@ -179,6 +187,75 @@ impl Polling {
     fn poll(&self, gateway: &str) -> Answer {
         request(gateway, Step::Poll, &self.id)
     }
+}
+
+/// A request that begins something new, for a client with or without the cookie of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    Page,
+    Negotiate,
+    /// A WebSocket that skips negotiation.
+    WebSocket,
+}
+
+impl Visit {
+    pub(crate) const ALL: [Self; 3] = [Self::Page, Self::Negotiate, Self::WebSocket];
+}
+
+/// A browser that has been given a pod.
+pub(crate) struct Visitor {
+    /// `name=value` of the cookie of the client.
+    cookie: String,
+}
+
+impl Visitor {
+    /// One that its first visit brought to this pod.
+    pub(crate) fn of(gateway: &str, pod: &str) -> Self {
+        let visits = (0..200).map(|_| visit(gateway, Visit::Page, None));
+        let (_, cookie) = visits.into_iter().find(|(answer, _)| answer.pod.as_deref() == Some(pod)).unwrap();
+        Self { cookie: cookie.unwrap() }
+    }
+
+    /// Comes again. Returns the pod that answers, and the visitor that it is from then on if it was given another cookie.
+    pub(crate) fn visit(&self, gateway: &str, what: Visit) -> (String, Option<Self>) {
+        let (answer, cookie) = visit(gateway, what, Some(&self.cookie));
+        (answer.pod.unwrap(), cookie.map(|cookie| Self { cookie }))
+    }
+
+    /// Says goodbye as a Blazor page does. Returns the pod that heard it.
+    pub(crate) fn disconnect(&self, gateway: &str) -> String {
+        let url = format!("{gateway}/_blazor/disconnect");
+        read(agent().post(url).header("cookie", &self.cookie).send_empty()).pod.unwrap()
+    }
+}
+
+/// Makes this request, and returns the answer and the cookie of the client that came with it.
+fn visit(gateway: &str, what: Visit, cookie: Option<&str>) -> (Answer, Option<String>) {
+    let bring = cookie.map(|cookie| ("cookie", cookie));
+    let answer = match what {
+        Visit::Page => {
+            bring.into_iter().fold(agent().get(gateway), |request, (name, value)| request.header(name, value)).call()
+        }
+        Visit::Negotiate => {
+            let request = agent().post(format!("{gateway}/chat/negotiate?negotiateVersion=1"));
+            bring.into_iter().fold(request, |request, (name, value)| request.header(name, value)).send_empty()
+        }
+        Visit::WebSocket => {
+            let (socket, cookie) = Socket::open_at(&format!("{gateway}/chat"), cookie).unwrap();
+            return (Answer { status: 101, pod: Some(socket.pod), body: String::new() }, cookie);
+        }
+    };
+    let cookie = answer.as_ref().ok().and_then(|answer| client_cookie(answer.headers()));
+    let answer = read(answer);
+    assert_eq!(answer.status, 200, "{what:?}: {answer:?}");
+    (answer, cookie)
+}
+
+/// `name=value` of the cookie of the client, if these headers set it.
+fn client_cookie(headers: &ureq::http::HeaderMap) -> Option<String> {
+    let cookies = headers.get_all("set-cookie").into_iter().map(|cookie| cookie.to_str().unwrap());
+    let pairs = cookies.filter_map(|cookie| cookie.split(';').next());
+    pairs.filter(|pair| pair.starts_with("signalr-client=")).map(str::to_owned).next()
 }
 
 fn invocation() -> Value {

@@ -20,6 +20,8 @@ struct Found {
     json: String,
     env: BTreeMap<String, String>,
     manager: Option<Manager>,
+    /// Whether a cluster of the file lets a pin lead to a draining pod.
+    pins_to_draining: bool,
 }
 
 /// What limits rest on in the HTTP connection manager of an Envoy configuration.
@@ -57,7 +59,11 @@ fn check(found: &Found) -> Result<Vec<&'static str>, String> {
     let env = |name: &str| found.env.get(name).cloned().or_else(|| std::env::var(name).ok());
     let surroundings = Surroundings { env: &env, process_secret: &process_secret };
     let settings = Settings::parse(found.json.as_bytes(), &surroundings).map_err(|error| error.to_string())?;
-    Ok(warning.get().into_iter().chain(warnings_of_limits(&settings, found.manager)).collect())
+    let draining = (found.pins_to_draining && settings.client_cookie.is_some() && settings.pin.mark.is_none()).then_some(
+        "the client cookie brings new connections to draining pods, too, because `override_host_status` has `DRAINING`: see \
+         `affinity.client_cookie.mark`",
+    );
+    Ok(warning.get().into_iter().chain(draining).chain(warnings_of_limits(&settings, found.manager)).collect())
 }
 
 /// What a configuration with limits rests on, and does not have.
@@ -113,7 +119,19 @@ fn find(text: &str) -> Result<Vec<Found>> {
         }
     }
     ensure!(!found.is_empty(), "there is no configuration of a wasm plugin in it");
-    Ok(found)
+    let pins_to_draining = documents.iter().any(pins_to_draining);
+    Ok(found.into_iter().map(|found| Found { pins_to_draining, ..found }).collect())
+}
+
+/// Whether a cluster, at any depth, has `DRAINING` in its `override_host_status`.
+fn pins_to_draining(value: &Value) -> bool {
+    let statuses = value.pointer("/override_host_status/statuses").and_then(Value::as_array);
+    statuses.is_some_and(|statuses| statuses.iter().any(|status| status == "DRAINING"))
+        || match value {
+            Value::Object(members) => members.values().any(pins_to_draining),
+            Value::Array(items) => items.iter().any(pins_to_draining),
+            _ => false,
+        }
 }
 
 /// Looks for Envoy's wasm plugins at any depth. `manager` is the connection manager around.
@@ -130,7 +148,7 @@ fn search(value: &Value, manager: Option<Manager>, found: &mut Vec<Found>) -> Re
                 .or(manager);
             if members.contains_key("vm_config") {
                 let json = any(members.get("configuration"))?;
-                found.push(Found { json, env: envoy_env(value), manager });
+                found.push(Found { json, env: envoy_env(value), manager, ..Found::default() });
             }
             members.values().try_for_each(|member| search(member, manager, found))
         }
@@ -149,6 +167,7 @@ fn istio(plugin: Option<&Value>) -> Found {
         env: entries.filter_map(|entry| Some((text(entry, "name")?, text(entry, "value")?))).collect(),
         // Istio's gateways have both settings.
         manager: None,
+        pins_to_draining: false,
     }
 }
 
@@ -206,6 +225,26 @@ mod tests {
             let got = warnings(&text);
             assert_eq!(got.len(), expected.len(), "{name}: {got:?}");
             assert!(got.iter().zip(expected).all(|(got, expected)| got.contains(expected)), "{name}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_cookie_that_leads_to_draining_pods_is_warned_of() {
+        let text = fs::read_to_string(testbed::workspace().join("envoy/envoy.yaml")).unwrap();
+        for (name, cookie, statuses, expected) in [
+            ("no mark", r#""enabled": true"#, "DRAINING", 1),
+            ("a mark", r#""enabled": true, "mark": "x-mark""#, "DRAINING", 0),
+            ("disabled", r#""enabled": false"#, "DRAINING", 0),
+            ("a cluster that keeps nobody", r#""enabled": true"#, "DEGRADED", 0),
+        ] {
+            let settings = format!(r#"{{"affinity": {{"client_cookie": {{{cookie}}}}}}}"#);
+            let text =
+                text.replace("                            {}\n", &format!("                            {settings}\n"));
+            let text = text.replace("DEGRADED, DRAINING]", &format!("DEGRADED, {statuses}]"));
+            assert!(text.contains(&settings), "{name}");
+            let got = warnings(&text);
+            let of_it = got.iter().filter(|warning| warning.contains("affinity.client_cookie.mark"));
+            assert_eq!(of_it.count(), expected, "{name}: {got:?}");
         }
     }
 
