@@ -1,9 +1,10 @@
 //! Which pod a request belongs to, by the carriers it brings, and which carriers its answer brings to the client.
 //!
 //! Precedence, in one place: the route in the connection id, then the cookie of that connection, then the cookie of
-//! the client. A carrier that does not open never steers; it is told with its reason, and the next one is asked.
+//! the client. A carrier that does not open never steers; its reason is reported, and the next one is asked.
 
 mod cookies;
+mod set_cookie;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -71,8 +72,8 @@ pub struct Pinned {
 pub struct Decision {
     /// The pod it must reach.
     pub pinned: Option<Pinned>,
-    /// What can be told already: carriers that did not steer, or that there was none.
-    pub told: Vec<(Source, Outcome)>,
+    /// The outcomes that are known before Envoy routes: of carriers that did not steer, or that there was none.
+    pub outcomes: Vec<(Source, Outcome)>,
     /// The connection id as the hub knows it.
     pub id: Option<Vec<u8>>,
     /// The part of the request target that the hub must not see.
@@ -84,7 +85,7 @@ pub struct Decision {
 /// Decides for one request.
 pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Seconds) -> Decision {
     let mut decision =
-        Decision { pinned: None, told: Vec::new(), id: None, strip: None, jar: Jar::read(settings, head) };
+        Decision { pinned: None, outcomes: Vec::new(), id: None, strip: None, jar: Jar::read(settings, head) };
     if let Some(id) = exchange.id.one() {
         decision.open_id(settings, id, head, now);
     }
@@ -92,7 +93,7 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
         // A client that negotiates anew with its old id in the URL (pysignalr) wants a new connection, anywhere.
         Step::Negotiate(version) => {
             decision.pinned = None;
-            decision.told.clear();
+            decision.outcomes.clear();
             let rebalance_after = settings.client_cookie.as_ref().and_then(|cookie| cookie.rebalance_after);
             decision.ask_client_cookie(settings, now, Tie::Preferred, rebalance_after);
             if settings.client_cookie.is_none() && !issues_token(settings, version) {
@@ -105,7 +106,7 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
             decision.ask_client_cookie(settings, now, tie, None);
         }
         // It is for no connection that there is.
-        _ if exchange.id == Id::Several => decision.told.push((Source::Nothing, Outcome::Absent)),
+        _ if exchange.id == Id::Several => decision.outcomes.push((Source::Nothing, Outcome::Absent)),
         Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other => {
             decision.ask_connection_cookie(settings, now);
             decision.ask_pending_cookie(settings, exchange, now);
@@ -113,8 +114,8 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
             if decision.pinned.is_none() {
                 decision.ask_client_cookie(settings, now, Tie::Bound, None);
             }
-            if decision.pinned.is_none() && decision.told.is_empty() {
-                decision.told.push((Source::Nothing, Outcome::Absent));
+            if decision.pinned.is_none() && decision.outcomes.is_empty() {
+                decision.outcomes.push((Source::Nothing, Outcome::Absent));
             }
         }
         Step::NotNegotiate | Step::WithoutId | Step::BlazorDisconnect | Step::Page => {}
@@ -172,7 +173,7 @@ impl Decision {
     fn consider(&mut self, source: Source, tie: Tie, opened: Result<Route, Refusal>) {
         match opened {
             Ok(route) => self.pinned = Some(Pinned { address: route.address, source, tie, issued: route.issued }),
-            Err(refusal) => self.told.push((source, Outcome::Refused(refusal))),
+            Err(refusal) => self.outcomes.push((source, Outcome::Refused(refusal))),
         }
     }
 }

@@ -116,6 +116,13 @@ pub fn decode_form(raw: &[u8]) -> Vec<u8> {
     percent_decode(&spaced).collect()
 }
 
+/// Whether the client speaks https to the outermost proxy that Envoy trusts.
+pub fn is_https(head: &Head) -> bool {
+    // Envoy always sets or checks x-forwarded-proto; over HTTP/2 a client chooses :scheme itself.
+    let scheme = head.get("x-forwarded-proto").or_else(|| head.get(":scheme"));
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
+}
+
 /// Whether `wanted` holds for one of the media types of the `accept` headers (RFC 9110 section 12.5.1), parameters included.
 pub fn accepts(head: &Head, wanted: impl Fn(&[u8]) -> bool) -> bool {
     head.all("accept").any(|value| {

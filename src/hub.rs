@@ -41,7 +41,7 @@ impl HubLabel {
         Self::characters(http::decode_path(http::without_slash(hub))).eq(name.chars())
     }
 
-    /// Whether the hub is told apart from others.
+    /// Whether the hub has a label of its own.
     pub fn is_known(&self) -> bool {
         *self != Self::other()
     }

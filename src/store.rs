@@ -32,7 +32,7 @@ impl Version {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Conflict;
 
-/// A secret of 256 bits, which is told to no log.
+/// A secret of 256 bits. `Debug` does not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
@@ -92,7 +92,7 @@ pub(crate) mod memory {
     use std::cell::{Cell, RefCell};
     use std::collections::BTreeMap;
 
-    /// A [`Store`] with Envoy's rules for versions, which can be told to report conflicts.
+    /// A [`Store`] with Envoy's rules for versions, which reports conflicts on request.
     #[derive(Default)]
     pub(crate) struct MemoryStore {
         entries: RefCell<BTreeMap<String, (Vec<u8>, u32)>>,

@@ -21,10 +21,10 @@ use crate::ledger::Session;
 use crate::lifecycle::{Ending, TELLING};
 use crate::limit::{Limiter, Peer, Rejection};
 use crate::metrics::{Count, Negotiation};
-use crate::route;
 use crate::settings::{Hubs, Settings};
 use crate::signalr::{self, Exchange, MAX_ANSWER, Step};
 use crate::socket::{Socket, Traffic};
+use crate::steer;
 use crate::store::Store;
 use crate::token::{self, Address, NONCE_LEN};
 
@@ -129,7 +129,7 @@ impl Stream {
     }
 
     /// Decides where the request goes, or that it goes nowhere. `peer` is where it came from. The caller has taken off
-    /// any of [`route::own_headers`] that the client sent.
+    /// any of [`steer::own_headers`] that the client sent.
     pub fn on_request(&mut self, head: &Head, peer: &Peer, moment: &mut Moment<'_>) -> RequestPlan {
         let settings = self.settings.clone();
         let exchange = signalr::classify(head, &settings, |path| self.is_hub(path))
@@ -140,9 +140,9 @@ impl Stream {
         let key = websocket_key(&exchange, head, moment);
         let limits = settings.limits_for(peer.is_exempt(&settings.limits.client));
         let session = self.session(&exchange, &hub, &decision, limits, head, peer);
-        let (https, supplied_key) = (route::is_https(head), key.is_some());
+        let (https, supplied_key) = (http::is_https(head), key.is_some());
         let request = Box::new(Request { exchange, hub, decision, session, https, supplied_key });
-        self.tell(&request);
+        self.report_outcomes(&request);
         if let Some(rejection) = self.admit(&request, limits, head, peer, moment) {
             return RequestPlan::Reject(rejection);
         }
@@ -174,7 +174,7 @@ impl Stream {
         self.follow_connection(&request, &answered, moment.store);
         self.tell_failure(&request, &answered);
         let affinity = explain::affinity(&request.decision, answered.upstream.as_ref());
-        let mut ops: Vec<_> = request.supplied_key.then(route::drop_websocket_accept).into_iter().collect();
+        let mut ops: Vec<_> = request.supplied_key.then(steer::drop_websocket_accept).into_iter().collect();
         ops.extend(self.settings.explain.then(|| explain::header(&request.exchange, &affinity)));
         self.log.push(("signalr_affinity", affinity));
         ops.extend(self.await_negotiate_answer(&request, &answered, head));
@@ -264,20 +264,20 @@ impl Stream {
     }
 
     /// Tells what is known before Envoy chooses a pod.
-    fn tell(&mut self, Request { exchange, hub, decision, .. }: &Request) {
+    fn report_outcomes(&mut self, Request { exchange, hub, decision, .. }: &Request) {
         self.log.push(("signalr_hub", hub.as_str().to_owned()));
         self.log.push(("signalr_step", exchange.step.label().to_owned()));
         self.log.extend(exchange.step.transport().map(|transport| ("signalr_transport", transport.label().to_owned())));
         self.log.extend(decision.id.as_deref().map(|id| ("signalr_connection", token::fingerprint_of_id(id))));
-        // Other applications have ids in their queries too, also with dots: only a known hub's are told.
+        // Other applications have ids in their queries too, also with dots: only those of a known hub are reported.
         let ours = |outcome: Outcome| match outcome {
             Outcome::Absent | Outcome::Refused(token::Refusal::Forged) => hub.is_known(),
             Outcome::Routed | Outcome::HostGone | Outcome::Refused(_) => true,
         };
-        let told = decision.told.iter().filter(|(_, outcome)| ours(*outcome));
+        let reported = decision.outcomes.iter().filter(|(_, outcome)| ours(*outcome));
         let count =
             |(source, outcome): &(_, _)| Count::Affinity { hub: hub.clone(), source: *source, outcome: *outcome };
-        self.counts.extend(told.map(count));
+        self.counts.extend(reported.map(count));
     }
 
     fn count_steered(&mut self, request: &Request, answered: &Answered) {
@@ -294,9 +294,9 @@ fn steer(settings: &Settings, Request { exchange, decision, .. }: &Request, head
         let kept = [target.get(..range.start).unwrap_or_default(), target.get(range.end..).unwrap_or_default()];
         ops.push(HeaderOp::Set(Cow::Borrowed(":path"), kept.concat()));
     }
-    ops.extend(decision.pinned.iter().flat_map(|pinned| route::pin(&settings.pin, pinned)));
+    ops.extend(decision.pinned.iter().flat_map(|pinned| steer::pin(&settings.pin, pinned)));
     if matches!(exchange.step, Step::Negotiate(_)) {
-        ops.push(route::ask_for_plain_answer());
+        ops.push(steer::ask_for_plain_answer());
     }
     ops
 }
@@ -307,7 +307,7 @@ fn websocket_key(exchange: &Exchange, head: &Head, moment: &mut Moment<'_>) -> O
         return None;
     }
     let random = (moment.nonce)()?;
-    random.first_chunk().map(|key| route::websocket_key(*key))
+    random.first_chunk().map(|key| steer::websocket_key(*key))
 }
 
 #[cfg(test)]

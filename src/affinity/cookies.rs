@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use super::set_cookie::{clear_cookie, set_cookie};
 use super::{Decision, Source};
 use crate::clock::Millis;
 use crate::http::{self, Head, HeaderOp};
-use crate::route::{clear_cookie, set_cookie};
 use crate::settings::{CookieAttributes, Settings};
 use crate::signalr::{Exchange, Id, Step};
 use crate::token::{self, Address, NONCE_LEN, Purpose, Route};

@@ -15,8 +15,8 @@ use crate::http::HeaderOp;
 use crate::lifecycle::Ending;
 use crate::limit::Peer;
 use crate::metrics::{Count, InternalError};
-use crate::route;
 use crate::settings::{ClientKeySource, Settings};
+use crate::steer;
 use crate::stream::{Chunk, RequestPlan, Stream};
 
 pub(super) struct HttpExchange {
@@ -80,7 +80,7 @@ impl HttpContext for HttpExchange {
         }
         let map = MapType::HttpRequestHeaders;
         // A client must not choose its pod. Looked up first, because a removal makes Envoy choose the route again.
-        for name in route::own_headers(&self.settings.pin).filter(|name| request_header(name).is_some()) {
+        for name in steer::own_headers(&self.settings.pin).filter(|name| request_header(name).is_some()) {
             apply(map, vec![HeaderOp::Remove(name.to_owned().into())], &mut self.metrics.borrow_mut());
         }
         let target = request_header(":path").unwrap_or_default();
@@ -103,7 +103,7 @@ impl HttpContext for HttpExchange {
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         let map = MapType::HttpResponseHeaders;
         let mut ops = Vec::new();
-        if route::pin_comes_back(&self.settings.pin) {
+        if steer::pin_comes_back(&self.settings.pin) {
             ops.push(HeaderOp::Remove(self.settings.pin.header.clone().into()));
         }
         if self.stream.awaits_response() {

@@ -63,7 +63,7 @@ impl RootContext for Root {
         metrics.add(&worker.traffic.take());
         metrics.add(&[SharedData::take_conflicts()]);
         if let Some(present) = worker.limiter.as_mut().and_then(|limiter| limiter.ledger.tick(now.seconds(), store())) {
-            metrics.set(&self.gauges.tell(&present, store()));
+            metrics.set(&self.gauges.emit(&present, store()));
         }
     }
 

@@ -123,7 +123,7 @@ fn a_client_has_as_many_connections_as_its_limit_over_all_workers() {
     let leases: Vec<_> = (0..200).map(|n| (n % 4, envoy.open(n % 4, ANN, &format!("id{n}")))).collect();
     let mut open: Vec<_> = leases.into_iter().filter_map(|(worker, lease)| Some((worker, lease?))).collect();
     assert_eq!((open.len(), envoy.counted()), (20, 20));
-    assert_eq!(envoy.negotiate(ANN), Verdict::Over(Limit::PerClient), "told at negotiate already");
+    assert_eq!(envoy.negotiate(ANN), Verdict::Over(Limit::PerClient), "refused at the negotiate already");
     assert_eq!(envoy.negotiate(BOB), Verdict::Within);
     for (worker, lease) in open.drain(..5) {
         envoy.end(worker, lease, End::Over);
@@ -209,7 +209,7 @@ fn hubs_and_the_whole_have_limits_of_their_own() {
 }
 
 #[test]
-fn shadow_mode_admits_and_tells() {
+fn shadow_mode_admits_and_reports() {
     let mut envoy = Envoy::new(1, r#"{"mode": "shadow", "connections": {"per_client": 1, "total": 1}}"#);
     for n in 0..5 {
         let (verdict, lease) = envoy.connect(0, ANN, Some(&format!("id{n}")), Transport::WebSockets);

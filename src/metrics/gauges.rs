@@ -1,8 +1,8 @@
-//! The gauges: what there is at present, and zero for what there was.
+//! The gauges: the present number of connections, and zero for a name that had one before.
 //!
-//! Envoy never forgets a gauge, and keeps its last number. The instance that set it may be gone: its VM trapped, or the
-//! configuration is another one. So the names told are shared, and whoever tells the gauges tells all of them. Instances of
-//! an older configuration live as long as their connections; they tell what the newest asks for.
+//! Envoy never drops a gauge, and keeps its last value. The instance that set it may be gone: its VM trapped, or the
+//! configuration has changed. So the emitted names are shared, and each instance emits all of them. Instances of an older
+//! configuration live as long as their connections; they emit what the newest configuration asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::ledger::{Present, Upstream};
 use crate::signalr::Transport;
 use crate::store::{Store, Version};
 
-/// A line that says whether WebSockets are told by pod, and one for each name.
+/// A line that says whether WebSockets are counted by pod, and one for each name.
 const KEY: &str = "envoy-signalr/gauges";
 const BY_POD: &str = "by-pod";
 const BY_HUB: &str = "by-hub";
@@ -25,10 +25,10 @@ const TRIES: u8 = 4;
 const CONNECTIONS: &str = "signalr_gateway_connections_active";
 const WEBSOCKETS: &str = "websocket_connections_active";
 
-/// What one instance tells.
+/// The gauges of one instance.
 #[derive(Debug, Default)]
 pub struct Gauges {
-    /// Whether this instance's configuration wants pods told apart, until that is shared.
+    /// Whether this instance's configuration wants WebSockets by pod, until that is shared.
     wanted: Option<bool>,
 }
 
@@ -39,17 +39,17 @@ impl Gauges {
     }
 
     /// The gauges to set, by name with labels.
-    pub fn tell(&mut self, present: &Present, store: &dyn Store) -> BTreeMap<String, u64> {
+    pub fn emit(&mut self, present: &Present, store: &dyn Store) -> BTreeMap<String, u64> {
         let mut gauges = BTreeMap::new();
         for _ in 0..TRIES {
             let loaded = store.load(KEY);
             let version = loaded.as_ref().map_or(Version::ABSENT, |(_, version)| *version);
             let before = loaded.and_then(|(bytes, _)| String::from_utf8(bytes).ok()).unwrap_or_default();
-            let (mode, told) = before.split_once('\n').unwrap_or((&before, ""));
-            let told: BTreeSet<&str> = told.lines().collect();
+            let (mode, known) = before.split_once('\n').unwrap_or((&before, ""));
+            let known: BTreeSet<&str> = known.lines().collect();
             let by_pod = self.wanted.unwrap_or(mode == BY_POD);
-            gauges = name(present, by_pod, &told);
-            for name in told {
+            gauges = name(present, by_pod, &known);
+            for name in known {
                 gauges.entry(name.to_owned()).or_insert(0);
             }
             let mode = if by_pod { BY_POD } else { BY_HUB };
@@ -63,8 +63,8 @@ impl Gauges {
     }
 }
 
-/// What there is, under its names. A pod for which there is no room any more is told as `other`.
-fn name(present: &Present, by_pod: bool, told: &BTreeSet<&str>) -> BTreeMap<String, u64> {
+/// The present numbers by name. A pod for which there is no room is emitted as `other`.
+fn name(present: &Present, by_pod: bool, known: &BTreeSet<&str>) -> BTreeMap<String, u64> {
     let mut gauges = BTreeMap::new();
     for (hub, transport, count) in &present.connections {
         let labels = [("hub", hub.as_str()), ("transport", transport.label())];
@@ -73,11 +73,11 @@ fn name(present: &Present, by_pod: bool, told: &BTreeSet<&str>) -> BTreeMap<Stri
             gauges.insert(stat(WEBSOCKETS, &labels[..1]), *count);
         }
     }
-    let mut room = MOST.saturating_sub(told.len());
+    let mut room = MOST.saturating_sub(known.len());
     for (Upstream { hub, address }, count) in present.upstreams.iter().filter(|_| by_pod) {
         let of_pod = |pod: &str| stat(WEBSOCKETS, &[("hub", hub.as_str()), ("upstream", pod)]);
         let mut name = of_pod(address.as_str());
-        if !told.contains(name.as_str()) {
+        if !known.contains(name.as_str()) {
             match room.checked_sub(1) {
                 Some(left) => room = left,
                 None => name = of_pod(HubLabel::other().as_str()),
@@ -113,7 +113,7 @@ mod tests {
         Present { connections: connections.to_vec(), upstreams }
     }
 
-    fn told(gauges: BTreeMap<String, u64>) -> Vec<String> {
+    fn lines(gauges: BTreeMap<String, u64>) -> Vec<String> {
         let line = |(name, value): (String, u64)| format!("{} {value}", name.replace("signalr_hub=.=/chat;.;", ""));
         gauges.into_iter().map(line).collect()
     }
@@ -141,7 +141,7 @@ mod tests {
             ("no more", newest, &sockets, pods([2]), vec![by_transport(2), by_pod(1, 0), by_pod(2, 0), all(2)]),
             ("obeyed", new, &sockets, pods([2]), vec![by_transport(2), by_pod(1, 0), by_pod(2, 0), all(2)]),
         ] {
-            assert_eq!(told(instances[instance].tell(&present(connections, upstreams), &store)), expected, "{name}");
+            assert_eq!(lines(instances[instance].emit(&present(connections, upstreams), &store)), expected, "{name}");
         }
     }
 
@@ -149,9 +149,9 @@ mod tests {
     fn pods_are_named_also_when_the_first_websocket_comes_late() {
         let (store, mut instance) = (MemoryStore::default(), Gauges::new(true));
         for _ in 0..3 {
-            assert_eq!(instance.tell(&Present::default(), &store), BTreeMap::new());
+            assert_eq!(instance.emit(&Present::default(), &store), BTreeMap::new());
         }
-        let gauges = told(instance.tell(&present(&[], pods([1])), &store));
+        let gauges = lines(instance.emit(&present(&[], pods([1])), &store));
         assert_eq!(gauges, [format!("signalr_upstream=.=10.0.0.1:1;.;{WEBSOCKETS} 1")]);
     }
 
@@ -160,7 +160,7 @@ mod tests {
         let store = MemoryStore::default();
         let mut instance = Gauges::new(true);
         for first in (0..4_000).step_by(100) {
-            let gauges = instance.tell(&present(&[], pods(first..first + 100)), &store);
+            let gauges = instance.emit(&present(&[], pods(first..first + 100)), &store);
             assert_eq!(gauges.values().sum::<u64>(), 100, "none is lost: from {first}");
             assert!(gauges.len() <= MOST + 1, "{} from {first}", gauges.len());
         }
@@ -172,8 +172,8 @@ mod tests {
         let (mut one, mut other) = (Gauges::new(false), Gauges::new(false));
         store.conflicts.set(TRIES.into());
         for (connections, expected) in [(&sockets[..], 0), (&sockets, 2)] {
-            assert_eq!(one.tell(&present(connections, pods([])), &store).len(), 2);
-            assert_eq!(other.tell(&Present::default(), &store).len(), expected);
+            assert_eq!(one.emit(&present(connections, pods([])), &store).len(), 2);
+            assert_eq!(other.emit(&Present::default(), &store).len(), expected);
         }
     }
 }

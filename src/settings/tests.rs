@@ -52,7 +52,7 @@ fn the_documented_schema_is_accepted_in_full() {
 fn the_mark_is_taken_off_also_while_the_client_cookie_is_disabled() {
     let settings = parse(r#"{"affinity": {"client_cookie": {"mark": "x-mark"}}}"#).unwrap();
     assert!(settings.client_cookie.is_none());
-    assert_eq!(crate::route::own_headers(&settings.pin).collect::<Vec<_>>(), ["x-signalr-pin", "x-mark"]);
+    assert_eq!(crate::steer::own_headers(&settings.pin).collect::<Vec<_>>(), ["x-signalr-pin", "x-mark"]);
 }
 
 /// Every mistake has a file and the line it is refused with; Envoy and `check-config` are held to the same files.

@@ -17,7 +17,7 @@ fn at(milliseconds: u64) -> Millis {
     Millis::since_epoch(std::time::Duration::from_millis(milliseconds))
 }
 
-fn told(counts: &[Count]) -> Vec<String> {
+fn lines(counts: &[Count]) -> Vec<String> {
     let line = |count: &Count| format!("{} {:?}", count.stat().replace("signalr_hub=.=/chat;.;", ""), count.change());
     counts.iter().map(line).collect()
 }
@@ -39,14 +39,14 @@ fn signalr_messages_are_counted_by_type() {
     let types = |direction, kind| {
         format!("signalr_direction=.={direction};.;signalr_type=.={kind};.;signalr_gateway_messages_total Add(1)")
     };
-    let traffic = told(&traffic.take());
+    let traffic = lines(&traffic.take());
     for expected in [types("received", "invocation"), types("sent", "ping"), types("sent", "close")] {
         assert!(traffic.contains(&expected), "{expected} is not in {traffic:?}");
     }
     assert_eq!(traffic.len(), 3 + 4, "and messages and bytes of either direction: {traffic:?}");
     // The hub said goodbye in SignalR's words, and the client's Close frame only followed.
     assert_eq!(
-        told(&socket.finish(&Ending::default(), at(1_005))),
+        lines(&socket.finish(&Ending::default(), at(1_005))),
         [
             "signalr_closed_by=.=server;.;signalr_code=.=1005;.;websocket_connections_closed_total Add(1)",
             "websocket_connection_duration_milliseconds Observe(1000)"
@@ -61,10 +61,10 @@ fn what_passes_unseen_is_counted_though_nothing_follows() {
     assert_eq!(socket.pass(Direction::Sent, &[0x82, 5], at(0)), None);
     assert_eq!(socket.pass_unseen(Direction::Sent, 3, at(0)), 3);
     let counted = |unit| format!("signalr_direction=.=sent;.;websocket_{unit}_total");
-    assert_eq!(told(&traffic.take()), [format!("{} Add(3)", counted("bytes"))]);
+    assert_eq!(lines(&traffic.take()), [format!("{} Add(3)", counted("bytes"))]);
     assert_eq!(socket.pass_unseen(Direction::Sent, 2, at(0)), 2);
     let expected = [format!("{} Add(1)", counted("messages")), format!("{} Add(2)", counted("bytes"))];
-    assert_eq!(told(&traffic.take()), expected);
+    assert_eq!(lines(&traffic.take()), expected);
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn a_refused_handshake_has_its_name() {
         socket.pass(Direction::Received, &asked, at(5));
         socket.pass(Direction::Sent, &frame(1, "{\"error\":\"no\"}\u{1e}"), at(5));
         socket.pass(Direction::Sent, &frame(8, ""), at(5));
-        let told = told(&socket.finish(&Ending::default(), at(10)));
-        assert_eq!(told.last().unwrap(), &format!("signalr_kind=.={kind};.;websocket_errors_total Add(1)"));
+        let lines = lines(&socket.finish(&Ending::default(), at(10)));
+        assert_eq!(lines.last().unwrap(), &format!("signalr_kind=.={kind};.;websocket_errors_total Add(1)"));
     }
 }
 
@@ -105,9 +105,9 @@ fn a_client_that_gives_a_silent_hub_up_is_told_from_one_that_leaves() {
         for (direction, goodbye) in goodbyes {
             socket.pass(direction, &goodbye, at(32_000));
         }
-        let told = told(&socket.finish(&Ending::default(), at(32_500)));
+        let lines = lines(&socket.finish(&Ending::default(), at(32_500)));
         let timeout = "signalr_kind=.=server_timeout;.;websocket_errors_total Add(1)".to_owned();
-        assert_eq!(told.contains(&timeout), expected, "{name}: {told:?}");
+        assert_eq!(lines.contains(&timeout), expected, "{name}: {lines:?}");
     }
 }
 
@@ -119,10 +119,10 @@ fn without_detail_no_byte_is_looked_at() {
     assert!(!socket.meters());
     assert_eq!(socket.pass(Direction::Sent, &frame(8, ""), at(5)), None);
     assert_eq!(traffic.take(), []);
-    let told = told(&socket.finish(&Ending { flags: 64, details: Vec::new() }, at(10)));
+    let lines = lines(&socket.finish(&Ending { flags: 64, details: Vec::new() }, at(10)));
     assert_eq!(
-        told[0],
+        lines[0],
         "signalr_closed_by=.=unknown;.;signalr_code=.=none;.;websocket_connections_closed_total Add(1)"
     );
-    assert_eq!(told.len(), 2, "no goodbye was seen, but none was looked for");
+    assert_eq!(lines.len(), 2, "no goodbye was seen, but none was looked for");
 }

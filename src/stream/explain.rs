@@ -19,9 +19,9 @@ pub(super) fn affinity(decision: &Decision, upstream: Option<&Address>) -> Strin
         };
         (pinned.source, outcome)
     });
-    let told = decision.told.iter().map(|(source, outcome)| (*source, outcome.label())).chain(steered);
-    let told: Vec<_> = told.map(|(source, outcome)| format!("{}:{outcome}", source.label())).collect();
-    if told.is_empty() { "balanced".to_owned() } else { told.join(",") }
+    let outcomes = decision.outcomes.iter().map(|(source, outcome)| (*source, outcome.label())).chain(steered);
+    let texts: Vec<_> = outcomes.map(|(source, outcome)| format!("{}:{outcome}", source.label())).collect();
+    if texts.is_empty() { "balanced".to_owned() } else { texts.join(",") }
 }
 
 /// `step=poll; affinity=connection_token:routed`.

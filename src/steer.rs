@@ -1,15 +1,14 @@
-//! The whole contract with what stands after the filter in Envoy: how the pin is written, which headers a WebSocket
-//! over HTTP/2 lacks, what a negotiate must not ask for, and how cookies are written.
+//! The headers by which the filter steers a request: the pin for what chooses the host after it, the key that a WebSocket over
+//! HTTP/2 lacks, and the encoding that a negotiate asks for.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::affinity::{Pinned, Tie};
-use crate::http::{Head, HeaderOp};
-use crate::settings::{CookieAttributes, Pin, PinEncoding};
+use crate::http::HeaderOp;
+use crate::settings::{Pin, PinEncoding};
 
 /// Names the pod to the filter or balancer that sends the request there, and marks a request that another pod may take as
 /// well: a route that matches the mark leads to a cluster that excludes draining pods.
@@ -57,41 +56,6 @@ pub fn drop_websocket_accept() -> HeaderOp {
     HeaderOp::Remove(Cow::Borrowed("sec-websocket-accept"))
 }
 
-/// Whether the client speaks https to the outermost proxy that Envoy trusts.
-pub fn is_https(head: &Head) -> bool {
-    // Envoy always sets or checks x-forwarded-proto; over HTTP/2 a client chooses :scheme itself.
-    let scheme = head.get("x-forwarded-proto").or_else(|| head.get(":scheme"));
-    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
-}
-
-/// A `set-cookie` that gives `name` a value for `life`.
-pub fn set_cookie(
-    cookie: &CookieAttributes,
-    name: &str,
-    value: &str,
-    path: &str,
-    life: Duration,
-    https: bool,
-) -> HeaderOp {
-    let mut text = format!("{name}={value}; Path={path}; Max-Age={}; SameSite={}", life.as_secs(), cookie.same_site);
-    if let Some(domain) = &cookie.domain {
-        text.push_str("; Domain=");
-        text.push_str(domain);
-    }
-    let flags = [
-        (cookie.secure.unwrap_or(https), "; Secure"),
-        (cookie.http_only, "; HttpOnly"),
-        (cookie.partitioned, "; Partitioned"),
-    ];
-    text.extend(flags.iter().filter(|(present, _)| *present).map(|(_, flag)| *flag));
-    HeaderOp::Add(Cow::Borrowed("set-cookie"), text.into_bytes())
-}
-
-/// A `set-cookie` that removes `name`: browsers match it by name, path, domain and partition.
-pub fn clear_cookie(cookie: &CookieAttributes, name: &str, path: &str, https: bool) -> HeaderOp {
-    set_cookie(cookie, name, "", path, Duration::ZERO, https)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,40 +64,6 @@ mod tests {
     use crate::token::Address;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    #[test]
-    fn a_cookie_says_what_was_configured() {
-        let plain = CookieAttributes {
-            name: "n".to_owned(),
-            max_age: Duration::from_secs(60),
-            same_site: "Lax",
-            secure: None,
-            http_only: true,
-            partitioned: false,
-            domain: None,
-        };
-        let third_party = CookieAttributes {
-            same_site: "None",
-            secure: Some(true),
-            http_only: false,
-            partitioned: true,
-            domain: Some("example.com".to_owned()),
-            ..plain.clone()
-        };
-        for (name, cookie, https, expected) in [
-            ("http", &plain, false, "n=v; Path=/chat; Max-Age=60; SameSite=Lax; HttpOnly"),
-            ("https", &plain, true, "n=v; Path=/chat; Max-Age=60; SameSite=Lax; Secure; HttpOnly"),
-            (
-                "third party",
-                &third_party,
-                false,
-                "n=v; Path=/chat; Max-Age=60; SameSite=None; Domain=example.com; Secure; Partitioned",
-            ),
-        ] {
-            let op = set_cookie(cookie, "n", "v", "/chat", cookie.max_age, https);
-            assert_eq!(op, HeaderOp::Add("set-cookie".into(), expected.into()), "{name}");
-        }
-    }
 
     #[test]
     fn the_pin_is_written_for_its_reader() {
