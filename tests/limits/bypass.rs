@@ -1,7 +1,7 @@
 //! What a client writes does not switch the limits off, each way seen to do so before.
 
 use serde_json::{Value, json};
-use testbed::envoy::put_routes_first;
+use testbed::envoy::{connection_manager, put_routes_first};
 use testbed::http;
 
 use crate::gateway::Gateway;
@@ -30,6 +30,40 @@ fn a_negotiate_is_refused_where_its_connect_would_be() {
     let open = client.socket(&client.negotiate().unwrap()).unwrap();
     assert!(client.negotiate().unwrap_err().is_refusal());
     assert_eq!(gateway.rejected("connect_rate", "enforce"), 1);
+    drop(open);
+}
+
+/// The path of a hub in more spellings than there is room for hubs that were learned: each letter as it is, in upper case or
+/// percent-encoded.
+fn spellings() -> impl Iterator<Item = String> {
+    (0..81_u32).map(|number| {
+        let letters = "chat".chars().zip(0..);
+        let spelled = letters.map(|(letter, place)| match number / 3_u32.pow(place) % 3 {
+            0 => letter.to_string(),
+            1 => letter.to_ascii_uppercase().to_string(),
+            _ => format!("%{:x}", u32::from(letter)),
+        });
+        format!("/{}", spelled.collect::<String>())
+    })
+}
+
+#[test]
+fn a_hub_is_one_hub_in_whatever_way_its_path_is_written() {
+    let as_written = |bootstrap: &mut Value| connection_manager(bootstrap)["normalize_path"] = json!(false);
+    let gateway = Gateway::patched(&json!({ "connections": { "per_hub": 1 } }), Box::new(as_written));
+    for path in spellings() {
+        assert_eq!(post(&gateway, &format!("{path}/negotiate?negotiateVersion=1")), 200, "{path}");
+    }
+    let client = gateway.client();
+    let open = client.socket(&client.negotiate().unwrap()).unwrap();
+    for path in ["/chat", "/CHAT", "/c%68at", "/chat/"] {
+        let client = gateway.client().hub(path);
+        assert!(client.negotiate().unwrap_err().is_refusal(), "{path}");
+        assert!(client.bare_socket(None).err().unwrap().is_refusal(), "{path}");
+    }
+    let opened =
+        |hub: &str| gateway.envoy.metric("signalr_gateway_connections_total", &[("signalr_hub", hub)]).unwrap();
+    assert_eq!((opened("/chat"), opened("other")), (1.0, 0.0));
     drop(open);
 }
 
