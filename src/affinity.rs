@@ -4,6 +4,7 @@
 //! the client. A carrier that does not open never steers; its reason is reported, and the next one is asked.
 
 mod cookies;
+mod redirect;
 mod set_cookie;
 
 use std::ops::Range;
@@ -16,6 +17,7 @@ use crate::signalr::{Exchange, Id, IdParam, NegotiateVersion, Step};
 use crate::token::{Address, Purpose, Refusal, Route};
 
 pub use cookies::{Answered, Jar, issue};
+pub use redirect::Seal;
 
 /// What carried a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +80,22 @@ pub struct Decision {
     pub id: Option<Vec<u8>>,
     /// The part of the request target that the hub must not see.
     pub strip: Option<Range<usize>>,
+    /// The same, for answers that carry the id.
+    pub seal: Option<Seal>,
     /// The cookies of ours that came along.
     pub jar: Jar,
 }
 
 /// Decides for one request.
 pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Seconds) -> Decision {
-    let mut decision =
-        Decision { pinned: None, outcomes: Vec::new(), id: None, strip: None, jar: Jar::read(settings, head) };
+    let mut decision = Decision {
+        pinned: None,
+        outcomes: Vec::new(),
+        id: None,
+        strip: None,
+        seal: None,
+        jar: Jar::read(settings, head),
+    };
     if let Some(id) = exchange.id.one() {
         decision.open_id(settings, id, head, now);
     }
@@ -139,6 +149,8 @@ impl Decision {
         let own = http::decode_form(suffix.id);
         let opened = settings.ring.open(Purpose::ConnectionToken, &own, &sealed, now);
         if matches!(opened, Ok(_) | Err(Refusal::Expired)) {
+            let written = target.get(suffix.range.clone()).unwrap_or_default();
+            self.seal = Some(Seal { id: own.clone(), suffix: written.to_vec() });
             self.id = Some(own);
             self.strip = Some(suffix.range);
         }

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode;
 use crate::http::{self, Head};
 use crate::settings::{Hubs, Settings};
 
-pub use negotiate::{Answer, MAX_ANSWER};
+pub use negotiate::{Answer, MAX_ANSWER, may_be_negotiate_answer};
 
 /// One request of the SignalR protocol.
 #[derive(Debug, PartialEq, Eq)]

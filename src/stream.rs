@@ -167,8 +167,7 @@ impl Stream {
         let State::Asked(request) = std::mem::replace(&mut self.state, State::Idle) else { return Vec::new() };
         let upstream = upstream.and_then(Address::new);
         let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        let content_type = head.get("content-type").unwrap_or_default();
-        let negotiated = status == 200 && content_type.to_ascii_lowercase().starts_with(b"application/json");
+        let negotiated = status == 200 && signalr::may_be_negotiate_answer(head.get("content-type"));
         let answered = Answered { status, negotiated, upstream, https: request.https, now: moment.now };
         self.count_steered(&request, &answered);
         self.follow_connection(&request, &answered, moment.store);
@@ -177,6 +176,7 @@ impl Stream {
         let mut ops: Vec<_> = request.supplied_key.then(steer::drop_websocket_accept).into_iter().collect();
         ops.extend(self.settings.explain.then(|| explain::header(&request.exchange, &affinity)));
         self.log.push(("signalr_affinity", affinity));
+        ops.extend(request.decision.seal.iter().flat_map(|seal| seal.put_back(head)));
         ops.extend(self.await_negotiate_answer(&request, &answered, head));
         let Request { exchange, decision, .. } = *request;
         ops.extend(affinity::issue(&self.settings, &exchange, decision, &answered, moment.nonce));

@@ -19,7 +19,7 @@ const MAX_ID: usize = 256;
 pub enum Answer {
     /// An id that later requests carry.
     Id(IssuedId),
-    /// An id with bytes that clients would have to encode in a URL, or of unusual length: left alone.
+    /// An id of unusual length, or with control characters: left alone.
     OddId,
     /// Go to another URL (Azure SignalR Service, or a hub that moved).
     Redirect,
@@ -71,7 +71,7 @@ impl Answer {
             return Self::Unknown;
         };
         match serde_json::from_str::<String>(raw.get()) {
-            Ok(id) if is_plain(&id) => match end_of(raw, body) {
+            Ok(id) if is_sealable(&id) => match end_of(raw, body) {
                 Some(end) => Self::Id(IssuedId { id: id.into_bytes(), end }),
                 None => Self::Unknown,
             },
@@ -89,9 +89,23 @@ impl IssuedId {
     }
 }
 
-/// Most clients put the id into the URL unencoded: only RFC 3986's unreserved characters survive that.
-fn is_plain(id: &str) -> bool {
-    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+/// The seal needs no encoding in a URL (RFC 3986, unreserved), so an id with one needs no more than the id alone.
+fn is_sealable(id: &str) -> bool {
+    (1..=MAX_ID).contains(&id.len()) && !id.bytes().any(|byte| byte.is_ascii_control())
+}
+
+/// Whether an answer of this content type may be a negotiate's. Clients do not look at it, and hubs of other makes send
+/// `text/plain` or none; but what is streamed must not be held back, and a page is no answer.
+pub fn may_be_negotiate_answer(content_type: Option<&[u8]>) -> bool {
+    let Some(content_type) = content_type else { return true };
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    match essence.strip_prefix(b"text/") {
+        Some(text) => text != b"html" && text != b"event-stream",
+        None => {
+            [b"".as_slice(), b"application/json", b"application/octet-stream"].contains(&essence.as_slice())
+                || essence.ends_with(b"+json")
+        }
+    }
 }
 
 /// The offset in `body` of the last byte of `raw`, which borrows from it.
@@ -126,7 +140,9 @@ mod tests {
             ("error", r#"{"error":"no"}"#, "Error"),
             ("error beside an id", r#"{"connectionId":"pub","availableTransports":[],"error":"no"}"#, "Error"),
             ("an id that is a number", r#"{"connectionId":7,"availableTransports":[]}"#, "Unknown"),
-            ("an id that clients must encode", r#"{"connectionId":"a+b","availableTransports":[]}"#, "OddId"),
+            ("an id that clients must encode", r#"{"connectionId":"a+b/é","availableTransports":[]}"#, "a+b/é"),
+            ("padded base64", r#"{"connectionId":"ab==","availableTransports":[]}"#, "ab=="),
+            ("a control character", r#"{"connectionId":"a\u0001","availableTransports":[]}"#, "OddId"),
             ("an empty id", r#"{"connectionId":"","availableTransports":[]}"#, "OddId"),
             ("a member twice", r#"{"connectionId":"a","connectionId":"b","availableTransports":[]}"#, "Unknown"),
             ("classic SignalR", r#"{"ConnectionId":"a","ConnectionToken":"b","ProtocolVersion":"2.0"}"#, "Unknown"),
@@ -144,6 +160,26 @@ mod tests {
             Answer::Unknown,
             "not UTF-8"
         );
+    }
+
+    #[test]
+    fn clients_do_not_look_at_the_content_type_but_streams_and_pages_pass() {
+        for (content_type, expected) in [
+            (None, true),
+            (Some(""), true),
+            (Some("application/json; charset=utf-8"), true),
+            (Some("Application/JSON"), true),
+            (Some("application/problem+json"), true),
+            (Some("text/plain; charset=utf-8"), true),
+            (Some("text/json"), true),
+            (Some("application/octet-stream"), true),
+            (Some("text/html; charset=utf-8"), false),
+            (Some("text/event-stream"), false),
+            (Some("application/grpc"), false),
+            (Some("image/png"), false),
+        ] {
+            assert_eq!(may_be_negotiate_answer(content_type.map(str::as_bytes)), expected, "{content_type:?}");
+        }
     }
 
     #[test]
