@@ -14,6 +14,8 @@ mod ends;
 mod faults;
 #[path = "limits/gateway.rs"]
 mod gateway;
+#[path = "limits/jwt.rs"]
+mod jwt;
 #[path = "limits/keys.rs"]
 mod keys;
 #[path = "limits/ledger.rs"]

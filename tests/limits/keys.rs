@@ -1,49 +1,14 @@
 //! Who counts as one client.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use envoy_signalr::settings::{Settings, Surroundings};
 use envoy_signalr::store::Secret;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use testbed::envoy::{connection_manager, put_routes_first};
-use testbed::process::wait_for;
 use testbed::workspace;
 
 use crate::gateway::Gateway;
-use crate::wire::Client;
-
-fn jwt(sub: &str, signature: &str) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let issuer = "https://login.example.com";
-    let claims = json!({ "sub": sub, "iss": issuer, "aud": "chat", "exp": 4_000_000_000_u64 });
-    format!("{}.{}.{signature}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(&claims))
-}
-
-/// The same, signed: HMAC with SHA-256 (RFC 2104).
-fn signed(sub: &str, key: &[u8; 32]) -> String {
-    let token = jwt(sub, "");
-    let unsigned = token.trim_end_matches('.');
-    let pad = |with: u8| key.iter().copied().chain([0; 32]).map(move |byte| byte ^ with).collect::<Vec<_>>();
-    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(unsigned).finalize();
-    let signature = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
-    format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signature))
-}
-
-/// Whether `other` is refused while `one` has the one connection that a client may have.
-fn are_one(one: &Client, other: &Client) -> bool {
-    let open = one.socket(&one.negotiate().unwrap()).unwrap();
-    let negotiated = other.negotiate();
-    let connected = other.bare_socket(None);
-    let refused = connected.is_err();
-    assert_eq!(negotiated.is_err(), refused, "negotiate and connect differ");
-    for answer in [negotiated.err(), connected.as_ref().err().cloned()].into_iter().flatten() {
-        assert!(answer.is_refusal(), "{answer:?}");
-    }
-    drop((open, connected));
-    wait_for("the place", || one.negotiate().is_ok() && other.negotiate().is_ok()).unwrap();
-    refused
-}
+use crate::jwt::{Key, jwks, jwt, signed};
+use crate::wire::{Client, are_one};
 
 #[test]
 fn clients_are_told_apart_as_configured() {
@@ -150,7 +115,7 @@ fn addresses_are_those_that_envoy_trusts() {
 /// The sample of `docs/limits.md` with a lower limit. Envoy itself stands in for whoever has the keys.
 #[test]
 fn claims_are_those_that_jwt_authn_verified() {
-    const KEY: [u8; 32] = [7; 32];
+    const KEY: Key = [7; 32];
     let text = std::fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
     let (_, sample) = text.split_once("```yaml envoy\n").unwrap();
     let mut sample: Value = serde_yaml_ng::from_str(sample.split("```").next().unwrap()).unwrap();
@@ -163,8 +128,7 @@ fn claims_are_those_that_jwt_authn_verified() {
         let module = filters.pointer(code).unwrap().clone();
         *filters = sample["http_filters"].clone();
         *filters.pointer_mut(&code.replace("/0/", "/1/")).unwrap() = module;
-        let jwks = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(KEY) }] }).to_string();
-        let keys = json!({ "status": 200, "body": { "inline_string": jwks } });
+        let keys = json!({ "status": 200, "body": { "inline_string": jwks(&KEY) } });
         put_routes_first(
             bootstrap,
             vec![json!({ "match": { "path": "/.well-known/jwks.json" }, "direct_response": keys })],

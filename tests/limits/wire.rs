@@ -2,12 +2,14 @@
 //!
 //! Every request comes on a TCP connection of its own, so that the worker threads share them.
 
+#![allow(dead_code, reason = "each test target that has it uses a part")]
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 
 use serde_json::{Value, json};
-use testbed::process::PATIENCE;
+use testbed::process::{PATIENCE, wait_for};
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::client::Response;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
@@ -433,6 +435,21 @@ impl Session {
     pub(crate) fn close(&self) {
         assert_eq!(self.client.delete(&self.id).status, 202);
     }
+}
+
+/// Whether `other` is refused while `one` has the one connection that a client may have.
+pub(crate) fn are_one(one: &Client, other: &Client) -> bool {
+    let open = one.socket(&one.negotiate().unwrap()).unwrap();
+    let negotiated = other.negotiate();
+    let connected = other.bare_socket(None);
+    let refused = connected.is_err();
+    assert_eq!(negotiated.is_err(), refused, "negotiate and connect differ");
+    for answer in [negotiated.err(), connected.as_ref().err().cloned()].into_iter().flatten() {
+        assert!(answer.is_refusal(), "{answer:?}");
+    }
+    drop((open, connected));
+    wait_for("the place", || one.negotiate().is_ok() && other.negotiate().is_ok()).unwrap();
+    refused
 }
 
 fn handshake() -> Value {
