@@ -142,7 +142,8 @@ fn claims_are_those_that_jwt_authn_verified() {
         resources["clusters"].as_array_mut().unwrap().push(login);
     };
     let gateway = Gateway::patched(&json!({ "connections": { "total": 1 } }), Box::new(put_in));
-    let by_header = |token: String| gateway.client().header("authorization", &format!("Bearer {token}"));
+    let bearer = |token: &str| format!("Bearer {token}");
+    let by_header = |token: String| gateway.client().header("authorization", &bearer(&token));
     let by_query = |token: String| gateway.client().query(&format!("access_token={token}"));
 
     assert!(are_one(&by_header(signed("ann", &KEY)), &by_query(signed("ann", &KEY))));
@@ -155,6 +156,8 @@ fn claims_are_those_that_jwt_authn_verified() {
         ("no token", gateway.client()),
         ("made up", by_header(jwt("ann", "c2ln"))),
         ("signed by another", by_query(signed("ann", &[8; 32]))),
+        ("a second one, made up", by_query(jwt("bob", "c2ln")).header("authorization", &bearer(&signed("ann", &KEY)))),
+        ("a second one before it", by_query(signed("ann", &KEY)).header("authorization", &bearer(&jwt("bob", "c2ln")))),
     ] {
         assert_eq!(client.negotiate_answer().status, 401, "{name}");
         assert_eq!(client.bare_socket(None).err().unwrap().status, 401, "{name}");
