@@ -5,6 +5,14 @@
 
 #[path = "istio/control_plane.rs"]
 mod control_plane;
+#[path = "limits/jwt.rs"]
+mod jwt;
+#[path = "http2/tunnel.rs"]
+mod tunnel;
+#[path = "istio/users.rs"]
+mod users;
+#[path = "limits/wire.rs"]
+mod wire;
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,15 +40,27 @@ impl Gateway {
     }
 
     fn start_in(name: &str, version: EnvoyVersion, hubs: &[Hub], environment: Vec<(String, String)>) -> Self {
+        Self::start_with(name, version, hubs, environment, &control_plane::read("istio/wasm-plugin.yaml"), |_| {})
+    }
+
+    /// One with this WasmPlugin, and a change to its bootstrap.
+    fn start_with(
+        name: &str,
+        version: EnvoyVersion,
+        hubs: &[Hub],
+        environment: Vec<(String, String)>,
+        plugin: &Value,
+        change: impl FnOnce(&mut Value),
+    ) -> Self {
         let folder = run_dir().unwrap().join(name);
         fs::create_dir_all(&folder).unwrap();
-        let plugin = control_plane::read("istio/wasm-plugin.yaml");
-        let extensions = control_plane::extensions(&plugin, &module().unwrap());
+        let extensions = control_plane::extensions(plugin, &module().unwrap());
         control_plane::publish(&folder.join("extensions.json"), &extensions);
         let endpoints = folder.join("endpoints.json");
         let all: Vec<_> = hubs.iter().map(|hub| (port(hub), "HEALTHY")).collect();
         control_plane::publish(&endpoints, &control_plane::endpoints(&all));
-        let gateway = control_plane::gateway(&folder);
+        let mut gateway = control_plane::gateway(&folder);
+        change(&mut gateway);
         let options = EnvoyOptions {
             version,
             environment,

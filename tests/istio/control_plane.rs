@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use testbed::envoy::connection_manager;
 use testbed::workspace;
 
 /// One document of a file of this repository.
@@ -22,6 +23,43 @@ pub(crate) fn gateway(folder: &Path) -> Value {
     extract_labels(&read("istio/gateway-pod.yaml"), &mut bootstrap);
     apply(&read("istio/envoy-filter.yaml"), &mut bootstrap);
     bootstrap
+}
+
+/// Makes of a RequestAuthentication what istiod does (`authn/policy_applier.go`), with the keys that it has fetched.
+pub(crate) fn authenticate(authentication: &Value, jwks: &str, bootstrap: &mut Value) {
+    let [rule] = authentication["spec"]["jwtRules"].as_array().unwrap().as_slice() else {
+        panic!("this control plane knows one rule: {authentication}")
+    };
+    let mut provider = json!({
+        "local_jwks": { "inline_string": jwks },
+        "payload_in_metadata": "payload",
+        "normalize_payload_in_metadata": { "space_delimited_claims": ["permission", "scope"] },
+        "clear_route_cache": true,
+    });
+    for (field, value) in rule.as_object().unwrap() {
+        let (name, value) = match field.as_str() {
+            "issuer" | "audiences" => (field.as_str(), value.clone()),
+            "jwksUri" => continue,
+            "forwardOriginalToken" => ("forward", value.clone()),
+            "outputClaimToHeaders" => {
+                let outputs = value.as_array().unwrap().iter();
+                let named = |output: &Value| json!({ "header_name": output["header"], "claim_name": output["claim"] });
+                ("claim_to_headers", outputs.map(named).collect())
+            }
+            _ => panic!("this control plane knows no such field: {rule}"),
+        };
+        provider[name] = value;
+    }
+    let requirements = json!([{ "provider_name": "origins-0" }, { "allow_missing": {} }]);
+    let requires = json!({ "requires_any": { "requirements": requirements } });
+    let found = connection_manager(bootstrap)["http_filters"].as_array_mut().unwrap().iter_mut();
+    let mut filters = found.filter(|filter| filter["name"] == "envoy.filters.http.jwt_authn");
+    let config = json!({
+        "providers": { "origins-0": provider },
+        "rules": [{ "match": { "prefix": "/" }, "requires": requires }],
+        "bypass_cors_preflight": true,
+    });
+    merge(&mut filters.next().unwrap()["typed_config"], &config);
 }
 
 /// The answer of extension discovery, once pilot-agent has fetched the module.

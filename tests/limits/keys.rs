@@ -167,7 +167,9 @@ fn claims_are_those_that_jwt_authn_verified() {
 /// `cargo xtask check-config` asks the same.
 #[test]
 fn the_samples_of_the_documentation_are_accepted() {
-    let text = std::fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
+    let text =
+        ["docs/limits.md", "istio/README.md"].map(|file| std::fs::read_to_string(workspace().join(file)).unwrap());
+    let text = text.concat();
     let surroundings = Surroundings { env: &|_| None, process_secret: &|| Secret::new([0; 32]) };
     let samples: Vec<_> = text.split("```yaml\n").skip(1).flat_map(|rest| rest.split("```").next()).collect();
     assert!(samples.len() > 5);
