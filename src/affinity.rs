@@ -14,7 +14,7 @@ use crate::clock::{Millis, Seconds};
 use crate::http::{self, Head};
 use crate::settings::Settings;
 use crate::signalr::{Exchange, Id, IdParam, NegotiateVersion, Step};
-use crate::token::{Address, Purpose, Refusal, Route};
+use crate::token::{Place, Purpose, Refusal, Route};
 
 pub use cookies::{Answered, Jar, issue};
 pub use redirect::Seal;
@@ -60,7 +60,7 @@ pub enum Tie {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pinned {
     /// Where to.
-    pub address: Address,
+    pub place: Place,
     /// What carried it.
     pub source: Source,
     /// How much depends on it.
@@ -184,7 +184,7 @@ impl Decision {
 
     fn consider(&mut self, source: Source, tie: Tie, opened: Result<Route, Refusal>) {
         match opened {
-            Ok(route) => self.pinned = Some(Pinned { address: route.address, source, tie, issued: route.issued }),
+            Ok(route) => self.pinned = Some(Pinned { place: route.place, source, tie, issued: route.issued }),
             Err(refusal) => self.outcomes.push((source, Outcome::Refused(refusal))),
         }
     }

@@ -95,6 +95,8 @@ pub struct Pin {
     /// Name, in lower case, of the header that says that any other host will do. Checked and taken off a client's request
     /// also while the client cookie is disabled: a route may still read it.
     pub mark: Option<String>,
+    /// Name, in lower case, of the header that names the cluster of the host. Routes then hold the cluster as well.
+    pub cluster: Option<String>,
     /// Header value.
     pub encoding: PinEncoding,
 }
@@ -120,9 +122,10 @@ impl Settings {
     /// [`SettingsError`], whose display is one line naming the field, what is wrong and what is allowed. Operator's fault.
     pub fn parse(json: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, SettingsError> {
         let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { read(json)? };
-        let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin } = raw.affinity;
+        let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin, cluster_header } =
+            raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
-        let pin = check_pin(pin, client_cookie.mark.as_deref())?;
+        let pin = check_pin(pin, client_cookie.mark.as_deref(), cluster_header.as_deref())?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
         let limits = raw.limits.map_or_else(limits::none, limits::check)?;
         Ok(Self {
@@ -249,15 +252,22 @@ fn hubs(raw: Vec<raw::Hub>) -> Result<Hubs, SettingsError> {
     Ok(Hubs::Listed(hubs))
 }
 
-fn check_pin(raw: raw::Pin, mark: Option<&str>) -> Result<Pin, SettingsError> {
+fn check_pin(raw: raw::Pin, mark: Option<&str>, cluster: Option<&str>) -> Result<Pin, SettingsError> {
     const PIN: &str = "affinity.pin.header";
     const MARK: &str = "affinity.client_cookie.mark";
+    const CLUSTER: &str = "affinity.cluster_header";
     let header = own_header(PIN, "pin header", &raw.header)?;
     let mark = mark.map(|name| own_header(MARK, "mark", name)).transpose()?;
     if mark.as_ref() == Some(&header) {
         return Err(SettingsError::at(MARK, Problem::SameNameAs(PIN)));
     }
-    Ok(Pin { header, mark, encoding: raw.encoding })
+    let cluster = cluster.map(|name| own_header(CLUSTER, "cluster header", name)).transpose()?;
+    for (other, field) in [(Some(&header), PIN), (mark.as_ref(), MARK)] {
+        if other.is_some() && other == cluster.as_ref() {
+            return Err(SettingsError::at(CLUSTER, Problem::SameNameAs(field)));
+        }
+    }
+    Ok(Pin { header, mark, cluster, encoding: raw.encoding })
 }
 
 /// The name in lower case. A header that Envoy or the hub needs would be overwritten, and one that carries credentials would

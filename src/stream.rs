@@ -26,7 +26,7 @@ use crate::signalr::{self, Exchange, MAX_ANSWER, Step};
 use crate::socket::{Socket, Traffic};
 use crate::steer;
 use crate::store::Store;
-use crate::token::{self, Address, NONCE_LEN};
+use crate::token::{self, NONCE_LEN, Place};
 
 use admission::Held;
 use failure::Failed;
@@ -162,17 +162,16 @@ impl Stream {
         matches!(self.state, State::Asked(_))
     }
 
-    /// Learns where Envoy sent the request (`upstream`, absent when Envoy answered itself) and what came back.
-    pub fn on_response(&mut self, head: &Head, upstream: Option<&[u8]>, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
+    /// Learns where Envoy sent the request (`place`, absent when Envoy answered itself) and what came back.
+    pub fn on_response(&mut self, head: &Head, place: Option<Place>, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
         let State::Asked(request) = std::mem::replace(&mut self.state, State::Idle) else { return Vec::new() };
-        let upstream = upstream.and_then(Address::new);
         let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
         let negotiated = status == 200 && signalr::may_be_negotiate_answer(head.get("content-type"));
-        let answered = Answered { status, negotiated, upstream, https: request.https, now: moment.now };
+        let answered = Answered { status, negotiated, place, https: request.https, now: moment.now };
         self.count_steered(&request, &answered);
         self.follow_connection(&request, &answered, moment.store);
         self.tell_failure(&request, &answered);
-        let affinity = explain::affinity(&request.decision, answered.upstream.as_ref());
+        let affinity = explain::affinity(&request.decision, answered.upstream());
         let mut ops: Vec<_> = request.supplied_key.then(steer::drop_websocket_accept).into_iter().collect();
         ops.extend(self.settings.explain.then(|| explain::header(&request.exchange, &affinity)));
         self.log.push(("signalr_affinity", affinity));
@@ -281,8 +280,8 @@ impl Stream {
     }
 
     fn count_steered(&mut self, request: &Request, answered: &Answered) {
-        let (Some(pinned), Some(upstream)) = (&request.decision.pinned, &answered.upstream) else { return };
-        let outcome = if pinned.address == *upstream { Outcome::Routed } else { Outcome::HostGone };
+        let (Some(pinned), Some(upstream)) = (&request.decision.pinned, answered.upstream()) else { return };
+        let outcome = if pinned.place.address == *upstream { Outcome::Routed } else { Outcome::HostGone };
         self.counts.push(Count::Affinity { hub: request.hub.clone(), source: pinned.source, outcome });
     }
 }

@@ -4,7 +4,8 @@
 //! route belongs to, so a route cut from one connection id opens on no other, and a cookie is no token.
 //!
 //! ```text
-//! base64url( version:1 | key fingerprint:4 | issued:4 | nonce:24 | encrypted( expires:4 | milliseconds:2 | address ) | tag:16 )
+//! base64url( version:1 | key fingerprint:4 | issued:4 | nonce:24 | encrypted( expires:4 | milliseconds:2 | place ) | tag:16 )
+//! place = address, or address | 0 | cluster
 //! ```
 //!
 //! The alphabet is RFC 3986's unreserved characters, because most SignalR clients put an id into the URL as it is.
@@ -49,6 +50,48 @@ impl Address {
     }
 }
 
+/// The name of an Envoy cluster: at most [`Address::MOST`] bytes of visible ASCII, so that it can be a header's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster(Vec<u8>);
+
+impl Cluster {
+    /// `None` when the bytes cannot be in a header.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        Address::new(bytes).map(|Address(name)| Self(name))
+    }
+
+    /// The name as Envoy gave it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// An upstream host, and the cluster that it was chosen from if requests are to stay in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The host.
+    pub address: Address,
+    /// Its cluster.
+    pub cluster: Option<Cluster>,
+}
+
+impl Place {
+    /// Between address and cluster, neither of which can have it.
+    const SEPARATOR: u8 = 0;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let cluster = self.cluster.iter().flat_map(|cluster| [&[Self::SEPARATOR], cluster.as_bytes()]).flatten();
+        self.address.as_bytes().iter().chain(cluster).copied().collect()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut parts = bytes.splitn(2, |byte| *byte == Self::SEPARATOR);
+        let address = Address::new(parts.next()?)?;
+        let cluster = parts.next().map(|name| Cluster::new(name).ok_or(())).transpose().ok()?;
+        Some(Self { address, cluster })
+    }
+}
+
 /// What a sealed route is for. A route opens only for the purpose it was sealed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -77,7 +120,7 @@ impl Purpose {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The upstream host.
-    pub address: Address,
+    pub place: Place,
     /// When the host was chosen.
     pub issued: Millis,
     /// When the route stops to steer.
@@ -85,9 +128,9 @@ pub struct Route {
 }
 
 impl Route {
-    /// The route to `address`, chosen at `now` and good for `ttl`.
-    pub fn new(address: Address, now: Millis, ttl: Duration) -> Self {
-        Self { address, issued: now, expires: now.seconds().plus(ttl) }
+    /// The route to `place`, chosen at `now` and good for `ttl`.
+    pub fn new(place: Place, now: Millis, ttl: Duration) -> Self {
+        Self { place, issued: now, expires: now.seconds().plus(ttl) }
     }
 }
 
@@ -128,7 +171,7 @@ impl KeyRing {
         let key = self.0.first()?;
         let header = [&[VERSION], key.fingerprint.as_slice(), &route.issued.seconds().to_bytes()].concat();
         let milliseconds = route.issued.rest().to_be_bytes();
-        let plain = [route.expires.to_bytes().as_slice(), &milliseconds, route.address.as_bytes()].concat();
+        let plain = [route.expires.to_bytes().as_slice(), &milliseconds, &route.place.to_bytes()].concat();
         let aad = associated_data(&header, purpose, id);
         let sealed = key.cipher.encrypt(&XNonce::from(nonce), Payload { msg: &plain, aad: &aad }).ok()?;
         Some(URL_SAFE_NO_PAD.encode([header.as_slice(), &nonce, &sealed].concat()))
@@ -150,11 +193,11 @@ impl KeyRing {
         let aad = associated_data(header, purpose, id);
         let payload = Payload { msg: encrypted, aad: &aad };
         let plain = key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| Refusal::Forged)?;
-        let (expires, address) = plain.split_first_chunk().ok_or(Refusal::Forged)?;
-        let (milliseconds, address) = address.split_first_chunk().ok_or(Refusal::Forged)?;
-        let address = Address::new(address).ok_or(Refusal::Forged)?;
+        let (expires, rest) = plain.split_first_chunk().ok_or(Refusal::Forged)?;
+        let (milliseconds, place) = rest.split_first_chunk().ok_or(Refusal::Forged)?;
+        let place = Place::from_bytes(place).ok_or(Refusal::Forged)?;
         let issued = Millis::at(issued, u16::from_be_bytes(*milliseconds));
-        let route = Route { address, issued, expires: Seconds::from_bytes(*expires) };
+        let route = Route { place, issued, expires: Seconds::from_bytes(*expires) };
         if now >= route.expires { Err(Refusal::Expired) } else { Ok(route) }
     }
 }
@@ -209,9 +252,13 @@ mod tests {
         KeyRing::new(ids.iter().map(|id| (*id, [7_u8; 32].as_slice())))
     }
 
+    fn place(cluster: Option<&[u8]>) -> Place {
+        Place { address: Address::new(b"10.0.0.1:8080").unwrap(), cluster: cluster.and_then(Cluster::new) }
+    }
+
     fn route() -> Route {
         let issued = crate::clock::Millis::since_epoch(Duration::from_millis(1_000_123));
-        Route::new(Address::new(b"10.0.0.1:8080").unwrap(), issued, Duration::from_secs(60))
+        Route::new(place(None), issued, Duration::from_secs(60))
     }
 
     fn sealed() -> String {
@@ -235,6 +282,16 @@ mod tests {
             ("another purpose", open(&["a"], Purpose::ConnectionCookie, "id", 1_059), Err(Refusal::Forged)),
         ] {
             assert_eq!(got, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_comes_back_and_what_cannot_be_one_is_no_place() {
+        for cluster in [None, Some(b"outbound|80|v2|chat.default.svc.cluster.local".as_slice())] {
+            assert_eq!(Place::from_bytes(&place(cluster).to_bytes()), Some(place(cluster)));
+        }
+        for bytes in [b"10.0.0.1:80\0".as_slice(), b"\0v2", b"10.0.0.1:80\0a\0b", b"10.0.0.1:80\0a b"] {
+            assert_eq!(Place::from_bytes(bytes), None, "{bytes:?}");
         }
     }
 

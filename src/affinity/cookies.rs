@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::http::{self, Head, HeaderOp};
 use crate::settings::{CookieAttributes, Settings};
 use crate::signalr::{Exchange, Id, Step};
-use crate::token::{self, Address, NONCE_LEN, Purpose, Route};
+use crate::token::{self, Address, NONCE_LEN, Place, Purpose, Route};
 
 /// How many connection cookies a client may hold for one hub: as many as connections that can live without the route in
 /// their id. 16 of some 150 bytes each are 2.4 KiB, well below the 8 KiB of headers that servers commonly allow.
@@ -76,11 +76,18 @@ pub struct Answered {
     /// Whether a negotiate's answer looks like one: 200 and JSON.
     pub negotiated: bool,
     /// The pod that answered; `None` when Envoy did.
-    pub upstream: Option<Address>,
+    pub place: Option<Place>,
     /// Whether the client came by https, as far as the gateway knows.
     pub https: bool,
     /// When.
     pub now: Millis,
+}
+
+impl Answered {
+    /// The address of the pod that answered.
+    pub fn upstream(&self) -> Option<&Address> {
+        self.place.as_ref().map(|place| &place.address)
+    }
 }
 
 /// The `set-cookie` operations for the answer to `exchange`. Every cookie set takes one nonce.
@@ -113,7 +120,7 @@ fn client_cookie(
     nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>,
 ) -> Option<HeaderOp> {
     let cookie = settings.client_cookie.as_ref()?;
-    let upstream = answered.upstream.as_ref()?;
+    let place = answered.place.as_ref()?;
     let placed = match exchange.step {
         Step::Negotiate(_) => answered.negotiated,
         Step::WebSocket => exchange.id == Id::Absent && answered.status == 101,
@@ -128,12 +135,12 @@ fn client_cookie(
         | Step::BlazorDisconnect => false,
     };
     // A client that is where its cookie says keeps the cookie, and with it the date of its placement.
-    let holds = |pinned: &super::Pinned| pinned.source == Source::ClientCookie && pinned.address == *upstream;
+    let holds = |pinned: &super::Pinned| pinned.source == Source::ClientCookie && pinned.place == *place;
     if !placed || decision.pinned.as_ref().is_some_and(holds) {
         return None;
     }
     let attributes = &cookie.attributes;
-    let route = Route::new(upstream.clone(), answered.now, attributes.max_age);
+    let route = Route::new(place.clone(), answered.now, attributes.max_age);
     let sealed = settings.ring.seal(Purpose::ClientCookie, b"", &route, nonce()?)?;
     Some(set_cookie(attributes, &attributes.name, &sealed, &cookie.path, attributes.max_age, answered.https))
 }
@@ -187,7 +194,7 @@ impl ConnectionCookies<'_> {
         life: Duration,
         nonce: &mut dyn FnMut() -> Option<[u8; NONCE_LEN]>,
     ) -> Option<String> {
-        let route = Route::new(self.answered.upstream.clone()?, self.answered.now, life);
+        let route = Route::new(self.answered.place.clone()?, self.answered.now, life);
         self.settings.ring.seal(purpose, id, &route, nonce()?)
     }
 

@@ -18,6 +18,7 @@ use crate::metrics::{Count, InternalError};
 use crate::settings::{ClientKeySource, Settings};
 use crate::steer;
 use crate::stream::{Chunk, RequestPlan, Stream};
+use crate::token::{Address, Cluster, Place};
 
 pub(super) struct HttpExchange {
     stream: Stream,
@@ -28,6 +29,13 @@ pub(super) struct HttpExchange {
 impl HttpExchange {
     pub(super) fn new(stream: Stream, settings: Rc<Settings>, metrics: Rc<RefCell<EnvoyMetrics>>) -> Self {
         Self { stream, settings, metrics }
+    }
+
+    /// The host that Envoy chose, and its cluster if that is asked for.
+    fn place(&self) -> Option<Place> {
+        let address = Address::new(&property(&["upstream", "address"])?)?;
+        let name = self.settings.pin.cluster.as_ref().and_then(|_| property(&["xds", "cluster_name"]));
+        Some(Place { address, cluster: name.and_then(|name| Cluster::new(&name)) })
     }
 
     /// The claim that identifies a client, as `jwt_authn` left it with `payload_in_metadata: payload`, which is Istio's too.
@@ -107,8 +115,8 @@ impl HttpContext for HttpExchange {
             ops.push(HeaderOp::Remove(self.settings.pin.header.clone().into()));
         }
         if self.stream.awaits_response() {
-            let upstream = property(&["upstream", "address"]);
-            ops.extend(at_this_moment(|moment| self.stream.on_response(&head(map), upstream.as_deref(), moment)));
+            let place = self.place();
+            ops.extend(at_this_moment(|moment| self.stream.on_response(&head(map), place, moment)));
             self.flush();
         }
         apply(map, ops, &mut self.metrics.borrow_mut());

@@ -39,6 +39,8 @@ pub(super) struct Affinity {
     pub(super) connection_cookie: ConnectionCookie,
     pub(super) client_cookie: ClientCookie,
     pub(super) pin: Pin,
+    /// Off: without a route that reads it, it would be one more header, and ids would grow for nothing.
+    pub(super) cluster_header: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

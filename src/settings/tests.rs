@@ -35,7 +35,7 @@ fn the_documented_schema_is_accepted_in_full() {
               "client_cookie": {"enabled": true, "name": "__Host-client", "max_age": "24h", "rebalance_after": null,
                 "mark": "X-SignalR-Preferred", "paths": ["/"], "path": "/", "same_site": "none", "secure": true,
                 "http_only": true, "partitioned": true, "domain": null},
-              "pin": {"header": "X-SignalR-Pin", "encoding": "plain"}},
+              "pin": {"header": "X-SignalR-Pin", "encoding": "plain"}, "cluster_header": "x-signalr-cluster"},
             "explain": false}"#,
         &|| panic!("the process's secret is asked for although a key is configured"),
     )

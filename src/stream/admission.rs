@@ -128,7 +128,7 @@ impl Stream {
             self.counts.extend(socket.on_answer(status, now));
             self.socket = self.socket.take().filter(|_| status == 101);
             if let (Some(socket), Some(address), Some(limiter)) =
-                (&mut self.socket, &answered.upstream, &mut worker.limiter)
+                (&mut self.socket, answered.upstream(), &mut worker.limiter)
             {
                 socket.upstream = Some(limiter.ledger.upstreams.opened(socket.hub(), address));
             }

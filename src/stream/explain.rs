@@ -13,7 +13,7 @@ use crate::token::Address;
 pub(super) fn affinity(decision: &Decision, upstream: Option<&Address>) -> String {
     let steered = decision.pinned.as_ref().map(|pinned| {
         let outcome = match upstream {
-            Some(upstream) if *upstream == pinned.address => Outcome::Routed.label(),
+            Some(upstream) if *upstream == pinned.place.address => Outcome::Routed.label(),
             Some(_) => Outcome::HostGone.label(),
             None => "no_upstream",
         };

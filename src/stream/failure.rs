@@ -29,8 +29,8 @@ impl Stream {
             }
         };
         if is_told && Failure::read(status, b"", step == Step::WebSocket).is_some() {
-            let home = decision.pinned.as_ref().filter(|_| decision.id.is_some()).map(|pinned| &pinned.address);
-            let at_home = home.is_some() && home == answered.upstream.as_ref();
+            let home = decision.pinned.as_ref().filter(|_| decision.id.is_some()).map(|pinned| &pinned.place.address);
+            let at_home = home.is_some() && home == answered.upstream();
             self.state = State::Failed(Box::new(Failed { hub: hub.clone(), status, step, at_home }));
         }
     }

@@ -9,7 +9,7 @@ use crate::hub::{HubLabel, Learned};
 use crate::metrics::{Count, InternalError, Negotiation};
 use crate::settings::Hubs;
 use crate::signalr::{Answer, MAX_ANSWER, Step};
-use crate::token::{self, Address, Purpose, Route};
+use crate::token::{self, Place, Purpose, Route};
 
 /// A negotiate whose answer's body is still to come.
 pub(super) struct Negotiated {
@@ -17,7 +17,7 @@ pub(super) struct Negotiated {
     /// The hub's path, by which an unknown hub is learned.
     path: Vec<u8>,
     /// Where the connection lives; `None` when ids are to be left alone.
-    seal_for: Option<Address>,
+    seal_for: Option<Place>,
 }
 
 impl Stream {
@@ -38,7 +38,7 @@ impl Stream {
             self.counts.push(Count::Negotiation { hub, result });
             return None;
         }
-        let seal_for = answered.upstream.clone().filter(|_| affinity::issues_token(&self.settings, version));
+        let seal_for = answered.place.clone().filter(|_| affinity::issues_token(&self.settings, version));
         // The body grows, and its length is not known before it has come.
         let op = seal_for.is_some().then_some(HeaderOp::Remove(Cow::Borrowed("content-length")));
         self.state = State::Negotiated(Box::new(Negotiated { hub, path: exchange.hub.clone(), seal_for }));
@@ -62,7 +62,7 @@ impl Stream {
         let (result, replacement) = match &answer {
             Answer::Id(issued) => {
                 self.log.push(("signalr_connection", token::fingerprint_of_id(&issued.id)));
-                let sealed = seal_for.and_then(|address| self.seal(&issued.id, address, moment));
+                let sealed = seal_for.and_then(|place| self.seal(&issued.id, place, moment));
                 match sealed.and_then(|sealed| issued.splice(body, &sealed)) {
                     Some(replacement) => (Negotiation::Sealed, Some(replacement)),
                     None => (Negotiation::Unsealed, None),
@@ -85,8 +85,8 @@ impl Stream {
         }
     }
 
-    fn seal(&mut self, id: &[u8], address: Address, moment: &mut Moment<'_>) -> Option<String> {
-        let route = Route::new(address, moment.now, self.settings.connection_token.ttl);
+    fn seal(&mut self, id: &[u8], place: Place, moment: &mut Moment<'_>) -> Option<String> {
+        let route = Route::new(place, moment.now, self.settings.connection_token.ttl);
         let Some(nonce) = (moment.nonce)() else {
             self.counts.push(Count::InternalError(InternalError::Random));
             return None;

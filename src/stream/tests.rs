@@ -8,6 +8,7 @@ use crate::metrics::Change;
 use crate::settings::Surroundings;
 use crate::store::Secret;
 use crate::store::memory::MemoryStore;
+use crate::token::{Address, Cluster};
 use std::time::Duration;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -47,7 +48,7 @@ impl Gateway {
         Self { settings, worker, store: MemoryStore::default(), seconds: 1_000_000, nonces: 0 }
     }
 
-    /// One exchange: the request's lines, the pod that answers, the answer's lines, its body in chunks.
+    /// One exchange: the request's lines, the pod that answers (or `pod@cluster`), the answer's lines, its body in chunks.
     fn exchange(&mut self, request: &str, upstream: Option<&str>, response: &str, chunks: &[&str]) -> Done {
         let mut stream = Stream::new(self.settings.clone(), self.worker.clone());
         let now = Millis::since_epoch(Duration::from_secs(self.seconds));
@@ -62,7 +63,7 @@ impl Gateway {
             RequestPlan::Forward(ops) => ops,
             RequestPlan::Reject(rejection) => panic!("rejected: {rejection:?}"),
         };
-        let answered = stream.on_response(&head(response), upstream.map(str::as_bytes), &mut moment);
+        let answered = stream.on_response(&head(response), upstream.and_then(place), &mut moment);
         let mut buffered = String::new();
         let mut body = None;
         for (index, chunk) in chunks.iter().enumerate() {
@@ -133,6 +134,12 @@ fn issued(done: &Done) -> String {
 fn cookie(done: &Done) -> String {
     let set = done.response.iter().find_map(|op| op.strip_prefix("+set-cookie=")).unwrap();
     set.split(';').next().unwrap().to_owned()
+}
+
+/// `address`, or `address@cluster`.
+fn place(text: &str) -> Option<Place> {
+    let (address, cluster) = text.split_once('@').unwrap_or((text, ""));
+    Some(Place { address: Address::new(address.as_bytes())?, cluster: Cluster::new(cluster.as_bytes()) })
 }
 
 fn pin(address: &str) -> String {
@@ -278,6 +285,20 @@ fn the_client_cookie_is_rebalanced_at_a_negotiate_only() {
     let request = format!("POST /chat/negotiate\ncookie {client}");
     let moved = gateway.exchange(&request, Some(POD_2), ":status 200\ncontent-type application/json", &[NEGOTIATED]);
     assert!(!moved.request.contains(&pin(POD_1)) && cookie(&moved) != client, "{moved:?}");
+}
+
+#[test]
+fn a_connection_stays_in_the_cluster_of_its_negotiate() {
+    let header = |cluster: &str| format!("x-signalr-cluster={cluster}");
+    for (settings, expected) in [(r#"{"affinity": {"cluster_header": "X-SignalR-Cluster"}}"#, true), ("", false)] {
+        let mut gateway = Gateway::new(settings, 1);
+        let id = issued(&gateway.negotiate(&format!("{POD_1}@v2")));
+        for request in [format!("GET /chat?id={id}"), format!("POST /chat?id={id}"), format!("DELETE /chat?id={id}")] {
+            let done = gateway.exchange(&request, Some(POD_1), ":status 200", &[""]);
+            assert!(done.request.contains(&pin(POD_1)), "{request}: {done:?}");
+            assert_eq!(done.request.contains(&header("v2")), expected, "{request}: {done:?}");
+        }
+    }
 }
 
 /// Envoy may send these to another pod when the cookie's drains; whatever is for a connection or a circuit must reach it.

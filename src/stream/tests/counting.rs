@@ -95,7 +95,7 @@ fn a_websockets_life_is_told_from_handshake_to_goodbye() {
     let mut moment = Moment { now: at(0), nonce: &mut nonce, store };
     let _ = stream.on_request(&request, &Peer::new(b""), &mut moment);
     moment.now = at(15);
-    let _ = stream.on_response(&head(":status 101"), Some(POD_1.as_bytes()), &mut moment);
+    let _ = stream.on_response(&head(":status 101"), place(POD_1), &mut moment);
     assert!(stream.meters());
     stream.pass(Direction::Received, b"\x81\x82\0\0\0\0hi");
     stream.pass(Direction::Sent, b"\x81\x03hey\x88\x02\x03\xe8");
