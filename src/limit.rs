@@ -13,7 +13,7 @@ use crate::hub::HubLabel;
 use crate::ledger::{
     Admission, End, InstanceId, Lease, Ledger, LedgerFailure, Look, Opening, Reached, Session, TRIES, Terms, Tracked,
 };
-use crate::settings::{Limits, Mode, OnError, Rate};
+use crate::settings::{AbsentKey, Limits, Mode, OnError, Rate};
 use crate::store::{Secret, Store};
 
 pub use client::{ClientKey, Peer};
@@ -56,6 +56,12 @@ impl Limiter {
 
     /// The key of the client that sent a request; `None` if it has none and is to be refused for that.
     pub fn client(&self, limits: &Limits, head: &Head, peer: &Peer) -> Option<ClientKey> {
+        let is_limited =
+            limits.per_client.is_some() || limits.negotiate_rate.is_some() || limits.connect_rate.is_some();
+        if !is_limited && limits.client.absent == AbsentKey::Address {
+            // No limit is for each client, so nothing is worth hashing.
+            return Some(ClientKey([0; 8]));
+        }
         client::key(&limits.client, head, peer, &self.secret)
     }
 
