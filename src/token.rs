@@ -75,6 +75,12 @@ pub struct Place {
     pub cluster: Option<Cluster>,
 }
 
+impl From<Address> for Place {
+    fn from(address: Address) -> Self {
+        Self { address, cluster: None }
+    }
+}
+
 impl Place {
     /// Between address and cluster, neither of which can have it.
     const SEPARATOR: u8 = 0;

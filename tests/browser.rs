@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use testbed::clients::drive_chromium;
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
+use testbed::envoy::{Envoy, Filter};
 use testbed::hub::{Hub, three_hubs, three_hubs_with};
 
 /// What `tests/clients/tabs.mjs` is told.
@@ -105,11 +105,6 @@ fn hubs_for_another_site() -> Vec<Hub> {
     hubs.unwrap()
 }
 
-fn envoy(hubs: &[Hub], filter: Filter) -> Envoy {
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
-    Envoy::start(&EnvoyOptions { filter, hosts, ..EnvoyOptions::default() }).unwrap()
-}
-
 /// How many of the requests that reached the hubs bore such a header.
 fn requests_with(hubs: &[Hub], header: &str, value: impl Fn(&str) -> bool) -> usize {
     let requests = hubs.iter().flat_map(|hub| hub.requests().unwrap());
@@ -124,7 +119,7 @@ fn routed(envoy: &Envoy, source: &str) -> f64 {
 #[test]
 fn connections_of_one_browser_stay_with_their_pods_and_hear_each_other() {
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, Filter::With(json!({})));
+    let envoy = Envoy::before(&hubs, Filter::With(json!({}))).unwrap();
     let lives = Tabs::of(&envoy).open();
     lives.all_stayed_and_heard_each_other("same site");
     assert!(lives.pods().len() > 1, "all on one pod: this proves nothing");
@@ -137,7 +132,7 @@ fn pages_of_another_site_need_no_cookies() {
     let hubs = hubs_for_another_site();
     let third_party = json!({"affinity": {"connection_cookie": {"same_site": "none", "secure": true}}});
     for (name, settings) in [("default settings", json!({})), ("blocked third-party cookies", third_party)] {
-        let envoy = envoy(&hubs, Filter::With(settings));
+        let envoy = Envoy::before(&hubs, Filter::With(settings)).unwrap();
         let lives = Tabs { page: hubs[0].url_by_name(), ..Tabs::of(&envoy) }.open();
         lives.all_stayed_and_heard_each_other(name);
         assert!(lives.pods().len() > 1, "{name}: all on one pod");
@@ -151,13 +146,11 @@ fn pages_of_another_site_need_no_cookies() {
 #[test]
 fn partitioned_cookies_alone_serve_pages_of_another_site() {
     let hubs = hubs_for_another_site();
-    let envoy = envoy(
-        &hubs,
-        Filter::With(json!({"affinity": {
-            "connection_token": {"enabled": false},
-            "connection_cookie": {"same_site": "none", "secure": true, "partitioned": true},
-        }})),
-    );
+    let filter = Filter::With(json!({"affinity": {
+        "connection_token": {"enabled": false},
+        "connection_cookie": {"same_site": "none", "secure": true, "partitioned": true},
+    }}));
+    let envoy = Envoy::before(&hubs, filter).unwrap();
     let lives = Tabs { page: hubs[0].url_by_name(), in_turn: true, ..Tabs::of(&envoy) }.open();
     lives.all_stayed_and_heard_each_other("partitioned");
     assert!(routed(&envoy, "connection_cookie") > 0.0);
@@ -167,7 +160,8 @@ fn partitioned_cookies_alone_serve_pages_of_another_site() {
 #[test]
 fn cookies_of_connections_alone_keep_those_apart_that_start_one_after_the_other() {
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, Filter::With(json!({"affinity": {"connection_token": {"enabled": false}}})));
+    let filter = Filter::With(json!({"affinity": {"connection_token": {"enabled": false}}}));
+    let envoy = Envoy::before(&hubs, filter).unwrap();
     let lives = Tabs { in_turn: true, ..Tabs::of(&envoy) }.open();
     lives.all_stayed_and_heard_each_other("no token");
     assert!(routed(&envoy, "connection_cookie") > 0.0);
@@ -177,7 +171,7 @@ fn cookies_of_connections_alone_keep_those_apart_that_start_one_after_the_other(
 #[test]
 fn people_chat_from_tab_to_tab_on_the_page_of_the_example() {
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, Filter::With(json!({})));
+    let envoy = Envoy::before(&hubs, Filter::With(json!({}))).unwrap();
     let url = json!({"url": envoy.url()});
     let pages: ChatPages = drive_chromium("chat.mjs", &url).unwrap();
     assert_eq!(pages.errors, [""; 0]);
@@ -189,7 +183,8 @@ fn people_chat_from_tab_to_tab_on_the_page_of_the_example() {
 #[test]
 fn without_the_filter_connections_of_one_browser_fail() {
     let hubs = three_hubs().unwrap();
+    let envoy = Envoy::before(&hubs, Filter::Absent).unwrap();
     // A step that waits for a pod which does not know the connection is not worth more.
-    let lives = Tabs { try_ms: Some(3_000), ..Tabs::of(&envoy(&hubs, Filter::Absent)) }.open();
+    let lives = Tabs { try_ms: Some(3_000), ..Tabs::of(&envoy) }.open();
     assert!(lives.lives.iter().any(|life| !life.stayed()), "all of them stayed");
 }

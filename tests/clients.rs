@@ -3,17 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::clients::{Cookies, NodeClient, Outcome, PythonClient, Transport, run_node, run_python};
+use testbed::clients::{Cookies, NodeClient, Outcome, Task, Transport, run_node, run_python};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, HubOptions, three_hubs};
 use testbed::tools::EnvoyVersion;
 
 const CONNECTS: u32 = 60;
-
-fn envoy(hubs: &[Hub], version: EnvoyVersion, filter: Filter) -> Envoy {
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
-    Envoy::start(&EnvoyOptions { version, filter, hosts, concurrency: 4, ..EnvoyOptions::default() }).unwrap()
-}
 
 fn all_connected(name: &str, outcome: &Outcome) {
     assert_eq!(outcome.connected, outcome.tried, "{name}: {:?}", outcome.first_error());
@@ -38,16 +33,17 @@ fn hubs_saw_only_their_own(hubs: &[Hub], pin: &str) {
 fn every_client_reaches_the_pod_that_negotiated() {
     for version in EnvoyVersion::ALL {
         let hubs = three_hubs().unwrap();
-        let envoy = envoy(&hubs, version, Filter::With(json!({})));
+        let hosts = Hosts::of(&hubs);
+        let envoy = Envoy::start(&EnvoyOptions { version, hosts, ..EnvoyOptions::default() }).unwrap();
         for transport in Transport::ALL {
             for cookies in [Cookies::Kept, Cookies::Refused] {
                 let client =
-                    NodeClient { url: envoy.url(), transport, cookies, connects: CONNECTS, ..NodeClient::default() };
+                    NodeClient { task: Task::of(envoy.url(), CONNECTS), transport, cookies, ..NodeClient::default() };
                 all_connected(&format!("{version:?} {transport:?} {cookies:?}"), &run_node(&client).unwrap());
             }
         }
-        let client = PythonClient { url: envoy.url(), connects: CONNECTS, ..PythonClient::default() };
-        all_connected(&format!("{version:?} pysignalr"), &run_python(&client).unwrap());
+        let outcome = run_python(&Task::of(envoy.url(), CONNECTS)).unwrap();
+        all_connected(&format!("{version:?} pysignalr"), &outcome);
         hubs_saw_only_their_own(&hubs, "x-signalr-pin");
 
         let routed = [("signalr_hub", "/chat"), ("signalr_source", "connection_token"), ("signalr_outcome", "routed")];
@@ -63,24 +59,23 @@ fn every_client_reaches_the_pod_that_negotiated() {
 #[test]
 fn without_the_filter_most_clients_fail() {
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, EnvoyVersion::Newest, Filter::Absent);
+    let envoy = Envoy::before(&hubs, Filter::Absent).unwrap();
     // Some wait for a pod that does not know them, and would do so for as long as they may.
-    let try_timeout = Duration::from_secs(10);
+    let task = Task { try_timeout: Duration::from_secs(10), ..Task::of(envoy.url(), 12) };
     for transport in Transport::ALL {
-        let client = NodeClient { url: envoy.url(), transport, connects: 12, try_timeout, ..NodeClient::default() };
+        let client = NodeClient { task: task.clone(), transport, ..NodeClient::default() };
         let outcome = run_node(&client).unwrap();
         assert!(outcome.connected < outcome.tried, "{transport:?}: all of {} connected", outcome.tried);
     }
-    let client = PythonClient { url: envoy.url(), connects: 12, try_timeout, ..PythonClient::default() };
-    let outcome = run_python(&client).unwrap();
+    let outcome = run_python(&task).unwrap();
     assert!(outcome.connected < outcome.tried, "pysignalr: all of {} connected", outcome.tried);
 }
 
 #[test]
 fn a_client_that_skips_negotiation_connects_anywhere() {
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, EnvoyVersion::Newest, Filter::With(json!({})));
-    let client = NodeClient { url: envoy.url(), connects: CONNECTS, skip_negotiation: true, ..NodeClient::default() };
+    let envoy = Envoy::before(&hubs, Filter::With(json!({}))).unwrap();
+    let client = NodeClient { task: Task::of(envoy.url(), CONNECTS), skip_negotiation: true, ..NodeClient::default() };
     all_connected("skip negotiation", &run_node(&client).unwrap());
 }
 
@@ -98,9 +93,9 @@ fn each_carrier_alone_brings_clients_to_their_pod() {
         ),
     ];
     for (carrier, settings) in carriers {
-        let envoy = envoy(&hubs, EnvoyVersion::Newest, Filter::With(settings));
+        let envoy = Envoy::before(&hubs, Filter::With(settings)).unwrap();
         for transport in Transport::ALL {
-            let client = NodeClient { url: envoy.url(), transport, connects: CONNECTS, ..NodeClient::default() };
+            let client = NodeClient { task: Task::of(envoy.url(), CONNECTS), transport, ..NodeClient::default() };
             all_connected(&format!("{carrier} {transport:?}"), &run_node(&client).unwrap());
         }
         let labels = [("signalr_source", carrier), ("signalr_outcome", "routed")];
@@ -124,10 +119,10 @@ fn hubs_at_the_root_under_a_path_base_and_in_wildcards_are_served() {
             })
             .collect();
         let hubs = Hub::start_all(&hubs).unwrap();
-        let envoy = envoy(&hubs, EnvoyVersion::Newest, Filter::With(settings.clone()));
+        let envoy = Envoy::before(&hubs, Filter::With(settings.clone())).unwrap();
         for transport in Transport::ALL {
-            let client =
-                NodeClient { url: envoy.url(), hub: hub.to_owned(), transport, connects: 12, ..NodeClient::default() };
+            let task = Task { hub: hub.to_owned(), ..Task::of(envoy.url(), 12) };
+            let client = NodeClient { task, transport, ..NodeClient::default() };
             let outcome = run_node(&client).unwrap();
             assert_eq!(outcome.connected, 12, "{hub} {transport:?}: {:?}", outcome.first_error());
         }

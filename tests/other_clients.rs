@@ -7,23 +7,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::clients::{
-    Cookies, GoClient, JavaClient, Outcome, PythonClient, Transport, run_go, run_java, run_signalrcore,
-};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
-use testbed::hub::{Hub, three_hubs};
-use testbed::process::PATIENCE;
+use testbed::clients::{Cookies, GoClient, JavaClient, Outcome, Task, Transport, run_go, run_java, run_signalrcore};
+use testbed::envoy::{Envoy, Filter};
+use testbed::hub::three_hubs;
 use testbed::tools::{self, Skips};
 
 const CONNECTS: u32 = 40;
-
-/// What a client is to do in each of its ways.
-#[derive(Clone)]
-struct Task {
-    url: String,
-    connects: u32,
-    try_timeout: Duration,
-}
 
 struct Client {
     name: &'static str,
@@ -47,8 +36,7 @@ fn java(task: &Task) -> Vec<(String, Outcome)> {
         (Transport::LongPolling, Cookies::Refused),
     ];
     let run = |(transport, cookies)| {
-        let Task { url, connects, try_timeout } = task.clone();
-        let client = JavaClient { url, transport, cookies, connects, try_timeout, ..JavaClient::default() };
+        let client = JavaClient { task: task.clone(), transport, cookies };
         (format!("Java, {transport:?}, cookies {cookies:?}"), run_java(&client).unwrap())
     };
     ways.map(run).into()
@@ -62,9 +50,7 @@ fn go(task: &Task) -> Vec<(String, Outcome)> {
         (Transport::ServerSentEvents, 0, Cookies::Refused),
     ];
     let run = |(transport, negotiate_version, cookies)| {
-        let Task { url, connects, try_timeout } = task.clone();
-        let client =
-            GoClient { url, transport, negotiate_version, cookies, connects, try_timeout, ..GoClient::default() };
+        let client = GoClient { task: task.clone(), transport, negotiate_version, cookies };
         let name = format!("Go, {transport:?}, version {negotiate_version}, cookies {cookies:?}");
         (name, run_go(&client).unwrap())
     };
@@ -72,9 +58,7 @@ fn go(task: &Task) -> Vec<(String, Outcome)> {
 }
 
 fn signalrcore(task: &Task) -> Vec<(String, Outcome)> {
-    let Task { url, connects, try_timeout } = task.clone();
-    let client = PythonClient { url, connects, try_timeout, ..PythonClient::default() };
-    vec![("signalrcore".into(), run_signalrcore(&client).unwrap())]
+    vec![("signalrcore".into(), run_signalrcore(task).unwrap())]
 }
 
 impl Client {
@@ -83,8 +67,8 @@ impl Client {
             return;
         }
         let hubs = three_hubs().unwrap();
-        let envoy = envoy(&hubs, Filter::With(json!({})));
-        let outcomes = (self.run)(&Task { url: envoy.url(), connects: CONNECTS, try_timeout: PATIENCE });
+        let envoy = Envoy::before(&hubs, Filter::With(json!({}))).unwrap();
+        let outcomes = (self.run)(&Task::of(envoy.url(), CONNECTS));
         for (name, outcome) in &outcomes {
             assert_eq!(outcome.connected, CONNECTS, "{name}: {:?}", outcome.first_error());
         }
@@ -93,11 +77,6 @@ impl Client {
         let tried: u32 = outcomes.iter().map(|(_, outcome)| outcome.tried).sum();
         assert_eq!(negotiations, f64::from(tried), "{}", self.name);
     }
-}
-
-fn envoy(hubs: &[Hub], filter: Filter) -> Envoy {
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
-    Envoy::start(&EnvoyOptions { filter, hosts, ..EnvoyOptions::default() }).unwrap()
 }
 
 #[test]
@@ -120,8 +99,8 @@ fn signalrcore_reaches_the_pod_that_negotiated() {
 #[test]
 fn without_the_filter_most_connections_of_these_clients_fail() {
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, Filter::Absent);
-    let task = Task { url: envoy.url(), connects: 10, try_timeout: Duration::from_secs(10) };
+    let envoy = Envoy::before(&hubs, Filter::Absent).unwrap();
+    let task = Task { try_timeout: Duration::from_secs(10), ..Task::of(envoy.url(), 10) };
     for client in [JAVA, GO, SIGNALRCORE] {
         if !(client.is_here)(&format!("{} fails without the filter", client.name)) {
             continue;

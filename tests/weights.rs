@@ -1,10 +1,10 @@
 //! Tier 6: a route that splits traffic by weight over two versions of real hubs, set up as `envoy/README.md` says.
 
 use serde_json::{Value, json};
-use testbed::clients::{Cookies, NodeClient, Transport, run_node};
+use testbed::clients::{Cookies, NodeClient, Task, Transport, run_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager};
-use testbed::http;
 use testbed::hub::{Hub, shared_hubs};
+use testbed::raw::Client;
 use testbed::tools::EnvoyVersion;
 use testbed::workspace;
 
@@ -68,7 +68,7 @@ fn gateway(
     let options = EnvoyOptions {
         version,
         filter: Filter::With(settings),
-        hosts: Hosts::Fixed(hubs.iter().map(Hub::address).collect()),
+        hosts: Hosts::of(hubs),
         patch: Some(patch),
         ..EnvoyOptions::default()
     };
@@ -76,20 +76,11 @@ fn gateway(
 }
 
 fn connected(envoy: &Envoy, transport: Transport) -> u32 {
-    let (url, cookies) = (envoy.url(), Cookies::Refused);
-    let client = NodeClient { url, transport, cookies, connects: CONNECTIONS, parallel: 4, ..NodeClient::default() };
+    let task = Task { parallel: 4, ..Task::of(envoy.url(), CONNECTIONS) };
+    let client = NodeClient { task, transport, cookies: Cookies::Refused, ..NodeClient::default() };
     let outcome = run_node(&client).unwrap();
     println!("{transport:?}: {} of {}", outcome.connected, outcome.tried);
     outcome.connected
-}
-
-/// The id of a negotiate, with the header that a client may send.
-fn negotiate(envoy: &Envoy, headers: &[(&str, &str)]) -> String {
-    let (status, body) =
-        http::post_with(&format!("{}/chat/negotiate?negotiateVersion=1", envoy.url()), headers).unwrap();
-    assert_eq!(status, 200, "{body}");
-    let answer: Value = serde_json::from_str(&body).unwrap();
-    answer["connectionToken"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -110,16 +101,16 @@ fn only_a_sealed_route_chooses_the_version() {
     let hubs = shared_hubs().unwrap();
     let served = |envoy: &Envoy, cluster: &str| envoy.counter(&format!("cluster.{cluster}.upstream_rq_200")).unwrap();
     let first_only = gateway(EnvoyVersion::Newest, hubs, true, [100, 0], |_| {});
+    let client = Client::of(&first_only.url());
     for _ in 0..12 {
-        negotiate(&first_only, &[("x-signalr-cluster", "hubs-v2")]);
+        client.clone().header("x-signalr-cluster", "hubs-v2").negotiate().unwrap();
     }
     assert_eq!((served(&first_only, "hubs-v1"), served(&first_only, "hubs-v2")), (12, 0));
 
     // Of another gateway, whose weights are the opposite: the version is gone here.
     let second_only = gateway(EnvoyVersion::Newest, hubs, true, [0, 100], |routes| drop(routes.remove(0)));
-    let id = negotiate(&first_only, &[]);
-    let (status, _) = http::get(&format!("{}/chat?id={id}", second_only.url())).unwrap();
-    assert_eq!(status, 404, "a hub of the other version does not know it");
+    let answer = Client::of(&second_only.url()).poll(&client.negotiate().unwrap());
+    assert_eq!(answer.status(), 404, "a hub of the other version does not know it: {answer:?}");
     let gone = [("signalr_source", "connection_token"), ("signalr_outcome", "host_gone")];
     assert_eq!(second_only.metric("signalr_gateway_affinity_total", &gone).unwrap(), 1.0);
 }

@@ -103,7 +103,7 @@ pub(crate) fn three_pods(app: &str, keys: &str) -> Vec<Hub> {
 /// Balances at random: round robin and pages that always ask for as many things as there are pods beat in time, and then page
 /// and circuit meet without any affinity.
 pub(crate) fn envoy(pods: &[Hub], filter: Filter) -> Envoy {
-    let hosts = Hosts::Fixed(pods.iter().map(Hub::address).collect());
+    let hosts = Hosts::of(pods);
     let at_random = |bootstrap: &mut Value| bootstrap["static_resources"]["clusters"][0]["lb_policy"] = "RANDOM".into();
     let patch: Option<Patch> = Some(Box::new(at_random));
     Envoy::start(&EnvoyOptions { filter, hosts, patch, ..EnvoyOptions::default() }).unwrap()

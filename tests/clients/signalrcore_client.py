@@ -1,6 +1,6 @@
 """Drives signalrcore: python3 signalrcore_client.py '{"url": "http://127.0.0.1:8080", "hub": "/chat", ...}'
 
-The options are those of `PythonClient` in tests/testbed/src/clients/python.rs; one JSON report goes to stdout.
+The options are those of `Task` in tests/testbed/src/clients/task.rs; one JSON report goes to stdout.
 """
 
 import json

@@ -1,10 +1,10 @@
 //! Every transport, protocol and way with cookies, with all that a connection can carry.
 
-use testbed::clients::{Cookies, NodeClient, Outcome, Protocol, Transport, run_dotnet, run_node};
-use testbed::envoy::Filter;
+use testbed::clients::{Cookies, NodeClient, Outcome, Protocol, Task, Transport, run_dotnet, run_node};
+use testbed::envoy::{Envoy, Filter};
 use testbed::hub::{Hub, three_hubs};
 
-use crate::kit::{all_connected, defaults, dotnet, envoy, has_dotnet_10, talkative};
+use crate::kit::{all_connected, defaults, dotnet, has_dotnet_10, talkative};
 
 type Run = fn(NodeClient) -> Outcome;
 
@@ -26,7 +26,7 @@ fn client_results_and_streams_both_ways_pass_on_every_transport() {
         return;
     }
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, defaults());
+    let envoy = Envoy::before(&hubs, defaults()).unwrap();
     for cookies in [Cookies::Refused, Cookies::Kept] {
         for (name, run) in CLIENTS {
             for (transport, protocol) in CHANNELS {
@@ -55,9 +55,11 @@ fn without_the_filter_most_dotnet_clients_fail() {
         return;
     }
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, Filter::Absent);
+    let envoy = Envoy::before(&hubs, Filter::Absent).unwrap();
     for transport in Transport::ALL {
-        let outcome = run_dotnet(&dotnet(NodeClient { transport, connects: 12, ..talkative(&envoy) })).unwrap();
+        let outcome =
+            run_dotnet(&dotnet(NodeClient { task: Task::of(envoy.url(), 12), transport, ..talkative(&envoy) }))
+                .unwrap();
         assert!(outcome.connected < outcome.tried, "{transport:?}: all of {} connected", outcome.tried);
     }
 }

@@ -4,9 +4,9 @@ use serde_json::json;
 use testbed::clients::{BrowserClient, DotnetClient, Outcome, run_browser, run_dotnet};
 use testbed::envoy::{Envoy, Filter};
 use testbed::hub::{Hub, three_hubs_with};
-use testbed::process::{PATIENCE, wait_for};
+use testbed::process::wait_for;
 
-use crate::kit::{all_connected, envoy, has_dotnet_10, talkative};
+use crate::kit::{CONNECTS, all_connected, has_dotnet_10, talkative};
 
 type Run = fn(&Envoy) -> Outcome;
 
@@ -16,7 +16,7 @@ const DOTNET: Run = |envoy| {
 
 const CHROMIUM: Run = |envoy| {
     let page = format!("{}/healthz", envoy.url());
-    run_browser(&BrowserClient { page, url: envoy.url(), try_timeout: PATIENCE, ..BrowserClient::default() }).unwrap()
+    run_browser(&BrowserClient::of(page, envoy.url(), CONNECTS)).unwrap()
 };
 
 const WITHOUT_AN_OFFER: Run =
@@ -49,7 +49,7 @@ fn compressed_websockets_pass_and_are_counted() {
     {
         for detail in ["frames", "messages"] {
             let name = format!("{name}, {detail}");
-            let envoy = envoy(&hubs, Filter::With(json!({ "metrics": { "detail": detail } })));
+            let envoy = Envoy::before(&hubs, Filter::With(json!({ "metrics": { "detail": detail } }))).unwrap();
             let outcome = run(&envoy);
             all_connected(&name, &outcome);
             // A handshake, who it is, and an echo; the hub answers each.

@@ -1,11 +1,11 @@
 //! A place where one client waits until the test lets it go on.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use testbed::clients::Outcome;
 use testbed::process::wait_for;
+use testbed::raw::Wire;
 
 pub(crate) struct Gate {
     listener: TcpListener,
@@ -37,9 +37,9 @@ impl Gate {
     }
 }
 
-fn answer(mut stream: TcpStream) {
+fn answer(stream: TcpStream) {
     stream.set_nonblocking(false).unwrap();
-    let head = BufReader::new(stream.try_clone().unwrap()).lines();
-    head.map(Result::unwrap).take_while(|line| !line.is_empty()).for_each(drop);
-    stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
+    let mut wire = Wire::new(stream).unwrap();
+    wire.read_head().unwrap();
+    wire.send(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
 }

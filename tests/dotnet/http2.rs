@@ -2,13 +2,14 @@
 
 use serde_json::json;
 use testbed::clients::{
-    BrowserClient, DotnetClient, HttpVersion, NodeClient, Outcome, Transport, certificate, run_browser, run_dotnet,
+    BrowserClient, DotnetClient, HttpVersion, NodeClient, Outcome, Task, Transport, certificate, run_browser,
+    run_dotnet,
 };
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
 use testbed::hub::{Hub, three_hubs};
-use testbed::process::{PATIENCE, wait_for};
+use testbed::process::wait_for;
 
-use crate::kit::{all_connected, defaults, envoy, has_dotnet_10, talkative};
+use crate::kit::{CONNECTS, all_connected, defaults, has_dotnet_10, talkative};
 
 /// An Envoy that speaks TLS only.
 fn envoy_with_tls(hubs: &[Hub]) -> Envoy {
@@ -27,7 +28,7 @@ fn envoy_with_tls(hubs: &[Hub]) -> Envoy {
             },
         });
     });
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
+    let hosts = Hosts::of(hubs);
     Envoy::start(&EnvoyOptions { filter: defaults(), hosts, patch: Some(patch), ..EnvoyOptions::default() }).unwrap()
 }
 
@@ -60,14 +61,15 @@ fn dotnet_clients_reach_their_pod_over_http2_alone() {
     }
     let hubs = three_hubs().unwrap();
     for (name, envoy, url) in [
-        ("without TLS", envoy(&hubs, defaults()), str::to_owned as fn(&str) -> String),
+        ("without TLS", Envoy::before(&hubs, defaults()).unwrap(), str::to_owned as fn(&str) -> String),
         ("over TLS", envoy_with_tls(&hubs), with_tls),
     ] {
         for transport in Transport::ALL {
-            let client = NodeClient { url: url(&envoy.url()), transport, ..talkative(&envoy) };
+            let task = Task::of(url(&envoy.url()), CONNECTS);
+            let client = NodeClient { task, transport, ..talkative(&envoy) };
             all_connected(&format!("{name} {transport:?}"), &over_http2(client));
         }
-        assert_extended_connects(name, &envoy, talkative(&envoy).connects);
+        assert_extended_connects(name, &envoy, CONNECTS);
     }
 }
 
@@ -78,7 +80,7 @@ fn dotnet_clients_reach_their_pod_over_tls_by_http_1() {
     }
     let hubs = three_hubs().unwrap();
     let envoy = envoy_with_tls(&hubs);
-    let common = NodeClient { url: with_tls(&envoy.url()), ..talkative(&envoy) };
+    let common = NodeClient { task: Task::of(with_tls(&envoy.url()), CONNECTS), ..talkative(&envoy) };
     all_connected("HTTP/1.1", &run_dotnet(&DotnetClient { common, ..DotnetClient::default() }).unwrap());
     assert_eq!(envoy.counter("http.signalr.downstream_cx_http2_total").unwrap(), 0);
 }
@@ -91,10 +93,9 @@ fn a_browser_opens_websockets_over_http2_where_there_is_tls() {
     let hubs = three_hubs().unwrap();
     let envoy = envoy_with_tls(&hubs);
     let url = with_tls(&envoy.url());
-    let client =
-        BrowserClient { page: format!("{url}/healthz"), url, try_timeout: PATIENCE, ..BrowserClient::default() };
+    let client = BrowserClient::of(format!("{url}/healthz"), url, CONNECTS);
     all_connected("Chromium", &run_browser(&client).unwrap());
-    assert_extended_connects("Chromium", &envoy, client.connects);
+    assert_extended_connects("Chromium", &envoy, CONNECTS);
 }
 
 /// The control: the filter adds the key that a hub asks for, and steers.
@@ -104,6 +105,6 @@ fn without_the_filter_no_dotnet_client_connects_over_http2() {
         return;
     }
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, Filter::Absent);
+    let envoy = Envoy::before(&hubs, Filter::Absent).unwrap();
     assert_eq!(over_http2(talkative(&envoy)).connected, 0);
 }

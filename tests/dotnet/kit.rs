@@ -1,11 +1,12 @@
 //! What the tests of this folder have in common.
 
 use serde_json::json;
-use testbed::clients::{DotnetClient, NodeClient, Outcome};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
-use testbed::hub::Hub;
-use testbed::process::PATIENCE;
+use testbed::clients::{DotnetClient, NodeClient, Outcome, Task};
+use testbed::envoy::{Envoy, Filter};
 use testbed::tools::{self, Skips};
+
+/// How many connections a client makes.
+pub(crate) const CONNECTS: u32 = 10;
 
 /// Whether .NET 10 is here. If not, `test` is reported as skipped.
 pub(crate) fn has_dotnet_10(test: &str) -> bool {
@@ -17,14 +18,9 @@ pub(crate) fn defaults() -> Filter {
     Filter::With(json!({}))
 }
 
-pub(crate) fn envoy(hubs: &[Hub], filter: Filter) -> Envoy {
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
-    Envoy::start(&EnvoyOptions { filter, hosts, ..EnvoyOptions::default() }).unwrap()
-}
-
 /// A client in each of whose connections the hub asks back and streams go both ways.
 pub(crate) fn talkative(envoy: &Envoy) -> NodeClient {
-    NodeClient { url: envoy.url(), rounds: 1, connects: 10, try_timeout: PATIENCE, ..NodeClient::default() }
+    NodeClient { task: Task::of(envoy.url(), CONNECTS), rounds: 1, ..NodeClient::default() }
 }
 
 pub(crate) fn dotnet(common: NodeClient) -> DotnetClient {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::thread;
 
 use serde_json::json;
-use testbed::clients::{NodeClient, Outcome, Protocol, run_dotnet, run_node};
-use testbed::envoy::Filter;
+use testbed::clients::{NodeClient, Outcome, Protocol, Task, run_dotnet, run_node};
+use testbed::envoy::{Envoy, Filter};
 use testbed::hub::{Hub, three_hubs};
 use testbed::process::wait_for;
 
 use crate::gate::Gate;
-use crate::kit::{all_connected, dotnet, envoy, has_dotnet_10, talkative};
+use crate::kit::{all_connected, dotnet, has_dotnet_10, talkative};
 use crate::wire::{Way, Wire};
 
 type Run = fn(NodeClient) -> Outcome;
@@ -24,9 +24,9 @@ const CUTS: u32 = 6;
 /// Runs one client over a wire that is cut at the beginning of each round; in turn, what comes down is lost, and what goes up.
 /// Calls `act` when that is over and the connection still open.
 fn cut(run: Run, client: NodeClient, act: impl FnOnce()) -> Outcome {
-    let (wire, gate) = (Wire::lay(&client.url), Gate::open());
-    let client =
-        NodeClient { url: wire.url(), gate: Some(gate.url()), rounds: CUTS, connects: 1, parallel: 1, ..client };
+    let (wire, gate) = (Wire::lay(&client.task.url), Gate::open());
+    let task = Task { parallel: 1, ..Task::of(wire.url(), 1) };
+    let client = NodeClient { task, gate: Some(gate.url()), rounds: CUTS, ..client };
     let client = thread::spawn(move || run(client));
     for way in [Way::Down, Way::Up].into_iter().cycle().take(CUTS as usize) {
         gate.pass(&client, || {
@@ -59,7 +59,7 @@ fn a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing
             let name = format!("{name} {protocol:?}");
             let hubs = three_hubs().unwrap();
             let only_one = json!({"limits": {"connections": {"per_client": 1, "per_hub": 1, "total": 1}}});
-            let envoy = envoy(&hubs, Filter::With(only_one));
+            let envoy = Envoy::before(&hubs, Filter::With(only_one)).unwrap();
             let has_active = |count: f64| {
                 let active = || envoy.metric("signalr_gateway_connections_active", &[]).unwrap();
                 wait_for(&format!("{name}: {count} active connections"), || active() == count).unwrap();
@@ -82,7 +82,7 @@ fn a_connection_that_cannot_resume_is_over_when_it_is_cut() {
         return;
     }
     let hubs = three_hubs().unwrap();
-    let envoy = envoy(&hubs, Filter::With(json!({})));
+    let envoy = Envoy::before(&hubs, Filter::With(json!({}))).unwrap();
     for (name, run) in CLIENTS {
         let outcome = cut(run, talkative(&envoy), || panic!("{name}: it lived on"));
         assert_eq!(outcome.connected, 0, "{name}: {outcome:?}");

@@ -8,10 +8,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
-use socket2::SockRef;
 use testbed::process::wait_for;
+use testbed::raw::reset_at_close;
 use testbed::stand_in;
 
 /// Which way bytes go.
@@ -107,8 +106,7 @@ impl Line {
     fn cut(&self) -> io::Result<()> {
         self.broken.store(true, Ordering::SeqCst);
         for end in [&self.client, &self.gateway] {
-            // Closed like that, a socket sends RST instead of FIN.
-            SockRef::from(end).set_linger(Some(Duration::ZERO))?;
+            reset_at_close(end)?;
             // Sends nothing, but ends the other thread, which also holds the sockets.
             end.shutdown(Shutdown::Read)?;
         }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use envoy_signalr::token::Purpose;
 use serde_json::{Value, json};
+use testbed::raw::{Request, Wire};
 
-use crate::client::{Connection, Request};
 use crate::cookie::{SetCookie, set_cookie, set_cookies};
-use crate::gateway::{Gateway, PODS, distinct, every_version, opened, sealed};
+use crate::gateway::{Gateway, PODS, distinct, every_version, opened, pod, sealed};
 use crate::upstream::hub;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -43,8 +43,8 @@ fn a_client_is_given_a_pod_and_finds_it_again() {
                 ("signalr-client", "Path=/; Max-Age=86400; SameSite=Lax; HttpOnly"),
                 "{version:?} {placed_by}"
             );
-            let home = opened(Purpose::ClientCookie, "", &cookie.value).unwrap().address;
-            assert_eq!(home, gateway.address(first.pod()), "{version:?} {placed_by}");
+            let home = opened(Purpose::ClientCookie, "", &cookie.value).unwrap().place.address;
+            assert_eq!(home, gateway.address(pod(&first)), "{version:?} {placed_by}");
             let pair = cookie.pair();
             let others = [
                 ("disconnect", Request::post("/_blazor/disconnect")),
@@ -56,8 +56,8 @@ fn a_client_is_given_a_pod_and_finds_it_again() {
                 let request = request.with("cookie", &pair);
                 for _ in 0..TRIES {
                     let answer = gateway.ask(&request);
-                    let got = (answer.pod(), set_cookies(&answer));
-                    assert_eq!(got, (first.pod(), vec![]), "{version:?} {name}, placed by {placed_by}");
+                    let got = (pod(&answer), set_cookies(&answer));
+                    assert_eq!(got, (pod(&first), vec![]), "{version:?} {name}, placed by {placed_by}");
                 }
             }
         }
@@ -77,10 +77,10 @@ fn nothing_else_sets_or_follows_it() {
         ("GET disconnect", Request::get("/_blazor/disconnect")),
         ("GET negotiate", Request::get("/chat/negotiate")),
     ] {
-        let mut connection = Connection::open(&gateway.envoy);
+        let mut connection = Wire::open(&gateway.envoy.url());
         assert_eq!(set_cookies(&connection.ask(&request)), [], "{name}");
         let request = request.with("cookie", &pair);
-        let pods: Vec<_> = (0..PODS).map(|_| connection.ask(&request).pod()).collect();
+        let pods: Vec<_> = (0..PODS).map(|_| pod(&connection.ask(&request))).collect();
         assert_eq!(distinct(pods), PODS, "{name}");
     }
     for (name, request) in [
@@ -115,14 +115,14 @@ fn a_cookie_that_was_not_sealed_for_a_client_never_steers() {
                 continue;
             }
             let request = request.with("cookie", &pair);
-            let mut connection = Connection::open(&gateway.envoy);
+            let mut connection = Wire::open(&gateway.envoy.url());
             let pods = (0..PODS).map(|_| {
                 let answer = connection.ask(&request);
                 // The client is placed anew.
                 let cookie = set_cookie(name, &answer);
-                let home = opened(Purpose::ClientCookie, "", &cookie.value).unwrap().address;
-                assert_eq!(home, gateway.address(answer.pod()), "{name}, {step}");
-                answer.pod()
+                let home = opened(Purpose::ClientCookie, "", &cookie.value).unwrap().place.address;
+                assert_eq!(home, gateway.address(pod(&answer)), "{name}, {step}");
+                pod(&answer)
             });
             assert_eq!(distinct(pods), PODS, "{name}, {step}");
         }
@@ -156,7 +156,7 @@ fn a_placement_is_given_up_at_a_negotiate_and_only_there() {
         for _ in 0..4 * PODS {
             let answer = gateway.ask(&request);
             assert_eq!(set_cookies(&answer).len(), usize::from(moves), "{name}");
-            pods.push(answer.pod());
+            pods.push(pod(&answer));
         }
         assert_eq!(distinct(pods.iter().copied()), if moves { PODS } else { 1 }, "{name}: {pods:?}");
         assert!(moves || pods[0] == home, "{name}: {pods:?}");

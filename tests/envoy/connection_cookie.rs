@@ -5,10 +5,10 @@ use std::time::Duration;
 use envoy_signalr::token::{Purpose, fingerprint_of_id};
 use serde_json::{Value, json};
 use testbed::envoy::{Patch, connection_manager};
+use testbed::raw::{Request, Wire};
 
-use crate::client::{Connection, Request};
 use crate::cookie::{SetCookie, set_cookie, set_cookies};
-use crate::gateway::{Gateway, PODS, distinct, every_version, opened, sealed};
+use crate::gateway::{Gateway, PODS, distinct, every_version, opened, pod, sealed};
 use crate::upstream::hub;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -37,7 +37,7 @@ fn a_cookie_follows_a_connection_from_negotiate_to_its_end() {
             ("signalr-affinity", "Path=/chat; Max-Age=30; SameSite=Lax; HttpOnly"),
             "{version:?}"
         );
-        let home = opened(Purpose::PendingCookie, HUB, &pending.value).unwrap().address;
+        let home = opened(Purpose::PendingCookie, HUB, &pending.value).unwrap().place.address;
         assert_eq!(home, gateway.address(negotiated.pod), "{version:?}");
 
         // Every first request sets the bound cookie, until the client brings it.
@@ -46,12 +46,12 @@ fn a_cookie_follows_a_connection_from_negotiate_to_its_end() {
         let mut bound = None;
         for request in [Request::get(&target), Request::post(&target), Request::websocket(&target)] {
             let answer = gateway.ask(&request.with("cookie", &pair));
-            assert_eq!(answer.pod(), negotiated.pod, "{version:?}");
+            assert_eq!(pod(&answer), negotiated.pod, "{version:?}");
             let cookie = set_cookie("first request", &answer);
             assert_eq!(cookie.name, bound_name(&negotiated.id), "{version:?}");
             assert_eq!(cookie.attributes, "Path=/chat; Max-Age=86400; SameSite=Lax; HttpOnly", "{version:?}");
             let route = opened(Purpose::ConnectionCookie, &negotiated.id, &cookie.value).unwrap();
-            assert_eq!(route.address, home, "{version:?}");
+            assert_eq!(route.place.address, home, "{version:?}");
             bound = Some(cookie);
         }
         let bound = bound.unwrap().pair();
@@ -62,7 +62,7 @@ fn a_cookie_follows_a_connection_from_negotiate_to_its_end() {
         for cookies in [bound.clone(), format!("{newer}; {bound}"), format!("a=1; Path=/; {bound}; HttpOnly")] {
             for _ in 0..TRIES {
                 let answer = gateway.ask(&Request::get(&target).with("cookie", &cookies));
-                assert_eq!((answer.pod(), set_cookies(&answer)), (negotiated.pod, Vec::new()), "{version:?} {cookies}");
+                assert_eq!((pod(&answer), set_cookies(&answer)), (negotiated.pod, Vec::new()), "{version:?} {cookies}");
             }
         }
         let unsteered = ["expired", "forged", "unknown_key", "host_gone"];
@@ -149,13 +149,13 @@ fn a_cookie_made_for_something_else_never_steers() {
         ("a forgotten negotiate's", &pending, late(Purpose::PendingCookie, HUB), "expired"),
     ] {
         let before = gateway.affinity("connection_cookie", outcome);
-        let mut connection = Connection::open(&gateway.envoy);
+        let mut connection = Wire::open(&gateway.envoy.url());
         let cookie = format!("{cookie}={value}");
         let mut pods = Vec::new();
         for _ in 0..PODS {
             let answer = connection.ask(&Request::get("/chat?id=tok").with("cookie", &cookie));
             assert_eq!(set_cookies(&answer), [], "{name}");
-            pods.push(answer.pod());
+            pods.push(pod(&answer));
         }
         assert_eq!(distinct(pods), PODS, "{name}");
         assert_eq!((gateway.affinity("connection_cookie", outcome) - before) as usize, PODS, "{name}");

@@ -1,6 +1,6 @@
 //! `Set-Cookie` as a browser reads it, and `Cookie` as one sends it back.
 
-use crate::client::Answer;
+use testbed::raw::Answer;
 
 /// A cookie that an answer sets, or clears with an empty value.
 #[derive(Clone, Debug, PartialEq, Eq)]

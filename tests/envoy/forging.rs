@@ -1,15 +1,14 @@
 //! An id that this gateway did not seal so never steers: the request goes on unchanged, to whom the balancer says.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use envoy_signalr::token::{Address, KeyRing, Purpose, Route};
 use serde_json::json;
+use testbed::raw::{Request, Wire};
 
-use crate::client::{Connection, Request};
-use crate::gateway::{Gateway, Negotiated, PODS, distinct, every_version, sealed};
+use crate::gateway::{Gateway, Negotiated, PODS, distinct, every_version, pod, sealed};
 use crate::upstream::{Upstream, hub};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -22,14 +21,14 @@ fn start() -> Gateway {
 
 /// Sends each id on one connection; each must reach a pod as it stands, and all of them the pods in turn.
 fn never_steers<'a>(gateway: &Gateway, name: &str, ids: impl IntoIterator<Item = &'a str>) -> u32 {
-    let mut connection = Connection::open(&gateway.envoy);
+    let mut connection = Wire::open(&gateway.envoy.url());
     let mut pods = Vec::new();
     for id in ids {
         let target = format!("/chat?a=%20&id={id}&b");
         let answer = connection.ask(&Request::get(&target));
         assert_eq!(answer.status(), 200, "{name}: {id}");
         assert_eq!(gateway.take_one(name).target(), target, "{name}");
-        pods.push(answer.pod());
+        pods.push(pod(&answer));
     }
     assert!(pods.len() >= TURNS, "{name}: too few to tell");
     assert!(pods.windows(PODS).all(|turn| distinct(turn.iter().copied()) == PODS), "{name}: {pods:?}");
@@ -80,7 +79,7 @@ fn a_seal_made_for_something_else_never_steers() {
     let target = gateway.address(0);
     let by_gateway = |purpose, id: &str| sealed(purpose, id, target.clone(), Duration::ZERO, HOUR);
     let id = "tok";
-    let route = Route::new(target.clone(), envoy_signalr::clock::Millis::since_epoch(HOUR), 1_000_000 * HOUR);
+    let route = Route::new(target.clone().into(), envoy_signalr::clock::Millis::since_epoch(HOUR), 1_000_000 * HOUR);
     let by = |key_id, secret: &[u8]| {
         KeyRing::new([(key_id, secret)]).seal(Purpose::ConnectionToken, b"tok", &route, [1; 24])
     };
@@ -110,11 +109,11 @@ fn a_seal_made_for_something_else_never_steers() {
 fn an_expired_seal_is_taken_off_and_does_not_steer() {
     let gateway = start();
     let seal = sealed(Purpose::ConnectionToken, "tok", gateway.address(0), 2 * HOUR, HOUR);
-    let mut connection = Connection::open(&gateway.envoy);
+    let mut connection = Wire::open(&gateway.envoy.url());
     let target = format!("/chat?id=tok.{seal}&x=1");
     let mut pods = Vec::new();
     for _ in 0..TURNS {
-        pods.push(connection.ask(&Request::get(&target)).pod());
+        pods.push(pod(&connection.ask(&Request::get(&target))));
         assert_eq!(gateway.take_one("expired").target(), "/chat?id=tok&x=1");
     }
     assert_eq!(distinct(pods), PODS);
@@ -138,9 +137,9 @@ fn no_seal_leads_out_of_the_cluster() {
                 Duration::ZERO,
                 HOUR,
             );
-            let mut connection = Connection::open(&gateway.envoy);
+            let mut connection = Wire::open(&gateway.envoy.url());
             let target = format!("/chat?id=tok.{seal}");
-            let pods: Vec<_> = (0..TURNS).map(|_| connection.ask(&Request::get(&target)).pod()).collect();
+            let pods: Vec<_> = (0..TURNS).map(|_| pod(&connection.ask(&Request::get(&target)))).collect();
             assert_eq!(distinct(pods), PODS, "{version:?} {address}");
             for received in gateway.take_received() {
                 assert_eq!(received.target(), "/chat?id=tok", "{version:?} {address}");
@@ -171,10 +170,10 @@ fn requests_that_no_client_should_send_are_answered_all_the_same() {
         assert_eq!(gateway.take_one(name).target(), target, "{name}");
     }
     // Bytes that are no text, which Envoy itself may refuse.
-    let mut connection = Connection::open(&gateway.envoy);
+    let mut connection = Wire::open(&gateway.envoy.url());
     let request = [b"GET /chat?id=\xff\xfe.", negotiated.seal.as_bytes(), b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
-    connection.0.write_all(&request).unwrap();
-    assert!(matches!(connection.receive("GET").status(), 200 | 400), "an id of no text");
+    connection.send(&request);
+    assert!(matches!(connection.receive("GET").unwrap().status(), 200 | 400), "an id of no text");
     assert_eq!(gateway.ask(&Request::get("/chat?id=a")).status(), 200, "the filter still runs");
     assert_eq!(gateway.count("signalr_gateway_internal_errors_total", &[]), 0);
 }

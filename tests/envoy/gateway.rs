@@ -6,9 +6,9 @@ use envoy_signalr::clock::Millis;
 use envoy_signalr::token::{Address, KeyRing, Purpose, Refusal, Route};
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
+use testbed::raw::{Answer, Request, ask};
 use testbed::tools::EnvoyVersion;
 
-use crate::client::{Answer, Request, ask};
 use crate::upstream::{Received, Script, Upstream, hub};
 
 /// The id and the secret of the key that every gateway here is given.
@@ -43,18 +43,18 @@ impl Gateway {
     }
 
     pub(crate) fn ask(&self, request: &Request<'_>) -> Answer {
-        ask(&self.envoy, request)
+        ask(&self.envoy.url(), request)
     }
 
     /// Negotiates at `/chat` by version 1: the pod, the id that the hub gave, and what the filter put behind its dot.
     pub(crate) fn negotiate(&self) -> Negotiated {
         let answer = self.ask(&Request::post("/chat/negotiate?negotiateVersion=1"));
         assert_eq!(answer.status(), 200, "{answer:?}");
-        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let body = answer.json();
         let token = body["connectionToken"].as_str().unwrap();
         let (id, seal) = token.split_once('.').unwrap_or((token, ""));
         self.take_received();
-        Negotiated { pod: answer.pod(), id: id.to_owned(), seal: seal.to_owned(), answer }
+        Negotiated { pod: pod(&answer), id: id.to_owned(), seal: seal.to_owned(), answer }
     }
 
     /// What the pods received since the last call.
@@ -92,6 +92,11 @@ pub(crate) struct Negotiated {
     pub(crate) answer: Answer,
 }
 
+/// The number of the pod that answered.
+pub(crate) fn pod(answer: &Answer) -> usize {
+    answer.pod().and_then(|name| name.parse().ok()).unwrap_or_else(|| panic!("no pod answered: {answer:?}"))
+}
+
 /// Which of some pods answered, each once.
 pub(crate) fn distinct(pods: impl IntoIterator<Item = usize>) -> usize {
     pods.into_iter().collect::<std::collections::BTreeSet<_>>().len()
@@ -118,7 +123,7 @@ pub(crate) fn ring() -> KeyRing {
 
 /// What the gateway would have sealed `age` ago, good for `life`.
 pub(crate) fn sealed(purpose: Purpose, id: &str, address: Address, age: Duration, life: Duration) -> String {
-    let route = Route::new(address, ago(age), life);
+    let route = Route::new(address.into(), ago(age), life);
     ring().seal(purpose, id.as_bytes(), &route, [7; 24]).unwrap()
 }
 

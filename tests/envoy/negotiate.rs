@@ -6,11 +6,10 @@ use std::sync::Arc;
 use envoy_signalr::token::Purpose;
 use serde_json::{Value, json};
 use testbed::process::wait_for;
+use testbed::raw::{Body, Request, Wire};
 
-use crate::client::{Connection, Request};
 use crate::gateway::{Gateway, every_version, opened};
 use crate::upstream::{Script, head};
-use crate::wire::Wire;
 
 const V1: &str = r#"{"negotiateVersion":1,"connectionId":"pub","connectionToken":"tok","availableTransports":[{"transport":"WebSockets","transferFormats":["Text","Binary"]}]}"#;
 const V0: &str =
@@ -147,7 +146,7 @@ fn only_an_id_changes_and_every_other_answer_stays_as_it_was() {
     let hubs: Vec<Value> = cases().iter().map(|case| json!({ "path": format!("/{}", case.name) })).collect();
     for (version, options) in every_version(&json!({ "hubs": hubs })) {
         let gateway = Gateway::with([pod(cases())], options);
-        let mut connection = Connection::open(&gateway.envoy);
+        let mut connection = Wire::open(&gateway.envoy.url());
         for case in cases() {
             let name = format!("{version:?} {}", case.name);
             let target = format!("/{}/negotiate{}", case.name, case.version);
@@ -155,7 +154,7 @@ fn only_an_id_changes_and_every_other_answer_stays_as_it_was() {
             let answer = connection.ask(&request);
             assert_eq!(answer.head.start, format!("HTTP/1.1 {}", case.status), "{name}");
             assert_eq!(answer.head.all("x-kept"), ["as it was"], "{name}");
-            assert_eq!(answer.head.one("content-encoding").as_deref(), case.encoding, "{name}");
+            assert_eq!(answer.head.one("content-encoding"), case.encoding, "{name}");
             let received = gateway.take_one(&name);
             assert_eq!(received.target(), target, "{name}");
             assert_eq!(received.head.all("accept-encoding"), ["identity"], "{name}");
@@ -168,7 +167,7 @@ fn only_an_id_changes_and_every_other_answer_stays_as_it_was() {
                     let seal = seal_behind(id, &case.body, &answer.body);
                     let seal = seal.unwrap_or_else(|| panic!("{name}: {}", String::from_utf8_lossy(&answer.body)));
                     let route = opened(Purpose::ConnectionToken, "tok", seal);
-                    assert_eq!(route.map(|route| route.address), Ok(gateway.address(0)), "{name}");
+                    assert_eq!(route.map(|route| route.place.address), Ok(gateway.address(0)), "{name}");
                     "sealed"
                 }
             };
@@ -192,11 +191,11 @@ fn an_answer_that_breaks_off_is_counted_and_ends_the_connection() {
         });
         let (_, options) = every_version(&json!({ "hubs": [{ "path": "/chat" }] })).last().unwrap();
         let gateway = Gateway::with([pod], options);
-        let mut connection = Connection::open(&gateway.envoy);
+        let mut connection = Wire::open(&gateway.envoy.url());
         connection.send(&Request::post("/chat/negotiate").bytes());
-        let head = connection.0.read_head().unwrap();
+        let head = connection.read_head().unwrap();
         if let Some(head) = head {
-            assert!(connection.0.read_body(&head, crate::wire::Body::ToTheEnd).is_err(), "{framing}: {head:?}");
+            assert!(connection.read_body(&head, Body::OfResponse).is_err(), "{framing}: {head:?}");
         }
         let labels = [("signalr_hub", "/chat"), ("signalr_result", "incomplete")];
         let counted = || gateway.count("signalr_gateway_negotiations_total", &labels) == 1;
@@ -217,7 +216,7 @@ fn ids_are_left_alone_where_the_operator_says_so() {
             [("?negotiateVersion=1", v1_sealed), ("?negotiateVersion=0", v0_sealed), ("", v0_sealed)]
         {
             let answer = gateway.ask(&Request::post(&format!("/chat/negotiate{version}")));
-            let body: Value = serde_json::from_slice(&answer.body).unwrap();
+            let body = answer.json();
             let id = body["connectionToken"].as_str().or(body["connectionId"].as_str()).unwrap();
             assert_eq!(id.contains('.'), sealed, "{name} {version}: {body}");
             assert_eq!(answer.head.one("content-length").is_none(), sealed, "{name} {version}");

@@ -5,9 +5,9 @@
 
 use serde_json::{Value, json};
 use testbed::envoy::{EnvoyOptions, connection_manager};
+use testbed::raw::{Request, Wire};
 
-use crate::client::Request;
-use crate::gateway::{Gateway, PODS, every_version};
+use crate::gateway::{Gateway, PODS, every_version, pod};
 use crate::upstream::hub;
 
 const PIN: &str = "x-signalr-pin";
@@ -64,7 +64,7 @@ fn a_plain_pin_steers_by_the_balancing_policy_and_reaches_no_pod() {
             {
                 for _ in 0..2 * PODS {
                     let answer = gateway.ask(&request);
-                    assert_eq!((answer.pod(), answer.head.all(PIN)), (negotiated.pod, vec![]), "{version:?}");
+                    assert_eq!((pod(&answer), answer.head.all(PIN)), (negotiated.pod, vec![]), "{version:?}");
                     let received = gateway.take_one("steered");
                     assert_eq!(received.target(), format!("/chat?id={}", negotiated.id), "{version:?}");
                     assert_eq!(received.head.all(PIN), [""; 0], "{version:?}");
@@ -73,8 +73,8 @@ fn a_plain_pin_steers_by_the_balancing_policy_and_reaches_no_pod() {
         }
         // Nor does a client's own pin steer, which here would be its plain text.
         let home = gateway.pods[0].address();
-        let mut connection = crate::client::Connection::open(&gateway.envoy);
-        let pods = (0..PODS).map(|_| connection.ask(&Request::get("/chat").with(PIN, &home)).pod());
+        let mut connection = Wire::open(&gateway.envoy.url());
+        let pods = (0..PODS).map(|_| pod(&connection.ask(&Request::get("/chat").with(PIN, &home))));
         assert_eq!(crate::gateway::distinct(pods), PODS, "{version:?}");
         assert_eq!(gateway.affinity("connection_token", "routed") as usize, PODS * 3 * 2 * PODS, "{version:?}");
     }

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use envoy_signalr::token::Purpose;
 use serde_json::{Value, json};
 use testbed::envoy::{EnvoyOptions, Patch, connection_manager, put_routes_first};
+use testbed::raw::{Request, Wire};
 
-use crate::client::{Connection, Request};
-use crate::gateway::{Gateway, PODS, distinct, every_version, keyed, sealed};
+use crate::gateway::{Gateway, PODS, distinct, every_version, keyed, pod, sealed};
 use crate::upstream::hub;
 
 const PIN: &str = "x-signalr-pin";
@@ -53,14 +53,14 @@ fn a_pin_of_the_clients_own_steers_nothing_and_reaches_no_pod() {
                 let request = fields.iter().fold(request, |request, (name, value)| request.with(name, value));
                 let mut pods = Vec::new();
                 let websocket = request.fields.iter().any(|(name, _)| *name == "upgrade");
-                let mut connection = Connection::open(&gateway.envoy);
+                let mut connection = Wire::open(&gateway.envoy.url());
                 // A WebSocket keeps its connection, and another may be served by another worker thread.
                 for _ in 0..if websocket { 4 * PODS } else { PODS } {
                     let answer = connection.ask(&request);
                     assert_eq!(answer.head.all(PIN), [""; 0], "{name}, {how}, {target}");
-                    pods.push(answer.pod());
+                    pods.push(pod(&answer));
                     if websocket {
-                        connection = Connection::open(&gateway.envoy);
+                        connection = Wire::open(&gateway.envoy.url());
                     }
                 }
                 assert_eq!(distinct(pods), PODS, "{name}, {how}, {target}");
@@ -91,7 +91,7 @@ fn the_filters_own_pin_is_seen_by_nobody() {
             let answer = gateway.ask(&request);
             assert_eq!(answer.head.all(PIN), [""; 0], "{name}");
             if by_pod {
-                assert_eq!(answer.pod(), negotiated.pod, "{name}");
+                assert_eq!(pod(&answer), negotiated.pod, "{name}");
                 assert_eq!(gateway.take_one(name).head.all(PIN), [""; 0], "{name}");
             }
         }
@@ -114,7 +114,7 @@ fn a_pin_by_another_name_steers_as_well() {
     let target = format!("/chat?id={}.{}", negotiated.id, negotiated.seal);
     for _ in 0..2 * PODS {
         let answer = gateway.ask(&Request::get(&target).with("x-to-pod", "x"));
-        assert_eq!((answer.pod(), answer.head.all("x-to-pod")), (negotiated.pod, Vec::new()));
+        assert_eq!((pod(&answer), answer.head.all("x-to-pod")), (negotiated.pod, Vec::new()));
         assert_eq!(gateway.take_one("renamed").head.all("x-to-pod"), [""; 0]);
     }
 }

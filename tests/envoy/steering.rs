@@ -2,9 +2,9 @@
 
 use serde_json::json;
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
+use testbed::raw::{Request, ask};
 
-use crate::client::{Request, ask};
-use crate::gateway::{Gateway, PODS, every_version};
+use crate::gateway::{Gateway, PODS, every_version, pod};
 use crate::upstream::{Upstream, hub};
 
 /// With three pods in turn, chance passes all of so many in one of 3^6 runs.
@@ -47,7 +47,7 @@ fn the_id_goes_back_to_its_pod_and_nothing_else_in_the_target_changes() {
             let expected = fill(&target.replace(".{seal}", "").replace("%2E{seal}", ""), "");
             for _ in 0..TRIES {
                 let answer = gateway.ask(&Request::get(&fill(&target, &negotiated.seal)));
-                assert_eq!((answer.status(), answer.pod()), (200, negotiated.pod), "{version:?} {name}");
+                assert_eq!((answer.status(), pod(&answer)), (200, negotiated.pod), "{version:?} {name}");
                 assert_eq!(gateway.take_one(name).target(), expected, "{version:?} {name}");
             }
         }
@@ -74,7 +74,7 @@ fn every_step_of_a_connection_is_steered() {
     ] {
         for _ in 0..TRIES {
             let answer = gateway.ask(&request);
-            assert_eq!((answer.status(), answer.pod()), (status, negotiated.pod), "{name}");
+            assert_eq!((answer.status(), pod(&answer)), (status, negotiated.pod), "{name}");
             let received = gateway.take_one(name);
             assert_eq!(received.target(), format!("/chat?id={}", negotiated.id), "{name}");
             assert_eq!(received.body, request.body, "{name}");
@@ -101,7 +101,7 @@ fn a_sealed_id_outlives_a_change_of_the_settings() {
     ] {
         let hosts = Hosts::Fixed(first.pods.iter().map(Upstream::address).collect());
         let second = Envoy::start(&EnvoyOptions { hosts, ..options(affinity) }).unwrap();
-        let pods = (0..TRIES).map(|_| ask(&second, &Request::get(&target)).pod());
+        let pods = (0..TRIES).map(|_| pod(&ask(&second.url(), &Request::get(&target))));
         let home = pods.filter(|pod| *pod == negotiated.pod).count();
         assert_eq!(home == TRIES, outcome == "routed", "{name}: {home} of {TRIES}");
         let labels = [("signalr_source", "connection_token"), ("signalr_outcome", outcome)];

@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::envoy::{EnvoyOptions, Filter, Patch, connection_manager};
+use testbed::raw::{Answer, Body, Head, Request, Socket, Wire};
 use testbed::tools::EnvoyVersion;
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, Role};
-use tungstenite::{Message, WebSocket};
 
-use crate::client::{Answer, Connection, Request};
 use crate::gateway::{Gateway, every_version, keyed};
 use crate::upstream::{Received, Script, echo, head, hub, respond};
-use crate::wire::Body;
 
 /// What Envoy writes anew for every request.
 const REQUEST_OWN: [&str; 1] = ["x-request-id"];
@@ -105,10 +104,10 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
 
 /// What the pod and the client got.
 fn through(gateway: &Gateway, request: &[u8]) -> (Vec<Received>, Answer) {
-    let mut connection = Connection::open(&gateway.envoy);
+    let mut connection = Wire::open(&gateway.envoy.url());
     connection.send(request);
     let method = String::from_utf8_lossy(request.split(|byte| *byte == b' ').next().unwrap()).into_owned();
-    let Answer { head, body } = connection.receive(&method);
+    let Answer { head, body } = connection.receive(&method).unwrap();
     let received = gateway.take_received().into_iter();
     let received = received.map(|Received { head, body }| Received { head: head.without(&REQUEST_OWN), body });
     (received.collect(), Answer { head: head.without(&RESPONSE_OWN), body })
@@ -160,13 +159,13 @@ fn other_event_streams_are_not_held_back() {
     let (_, options) = every_version(&json!({})).last().unwrap();
     let gateway = Gateway::with([pod], options);
     for target in ["/events", "/events?id=7", "/chat?id=tok"] {
-        let mut connection = Connection::open(&gateway.envoy);
+        let mut connection = Wire::open(&gateway.envoy.url());
         connection.send(&Request::get(target).with("accept", "text/event-stream").bytes());
-        let head = connection.0.read_head().unwrap().unwrap();
+        let head = connection.read_head().unwrap().unwrap();
         assert_eq!(head.all("content-type"), ["text/event-stream"], "{target}");
-        assert_eq!(connection.0.read_chunk().unwrap(), b"data: 1\n\n", "{target}");
+        assert_eq!(connection.read_chunk().unwrap(), b"data: 1\n\n", "{target}");
         assert_eq!(gateway.ask(&Request::get("/seen")).status(), 200, "{target}");
-        assert_eq!(connection.0.read_body(&head, Body::AsTold).unwrap(), b"data: 2\n\n", "{target}");
+        assert_eq!(connection.read_body(&head, Body::OfResponse).unwrap(), b"data: 2\n\n", "{target}");
     }
 }
 
@@ -193,11 +192,8 @@ fn websockets_of_other_applications_pass() {
 }
 
 /// Opens a WebSocket, sends frames of all kinds, and returns what the pod and the client got at the opening.
-fn opened(gateway: &Gateway, request: &Request<'_>, target: &str) -> (crate::wire::Head, crate::wire::Head) {
-    let mut connection = Connection::open(&gateway.envoy);
-    let answer = connection.ask(request);
-    assert_eq!(answer.status(), 101, "{target}");
-    let mut websocket = WebSocket::from_raw_socket(connection.0, Role::Client, None);
+fn opened(gateway: &Gateway, request: &Request<'_>, target: &str) -> (Head, Head) {
+    let Socket { answer, frames: mut websocket, .. } = Socket::open(Wire::open(&gateway.envoy.url()), request).unwrap();
     for message in [
         Message::text("hello"),
         Message::text(""),

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use testbed::raw::{Body, Head, Wire};
 use testbed::stand_in;
 use tungstenite::WebSocket;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::Role;
-
-use crate::wire::{Body, Head, Wire};
 
 /// A request as it reached a pod.
 #[derive(Clone, Debug)]
@@ -65,7 +64,7 @@ impl Upstream {
 
 fn serve(mut wire: Wire, script: &Script, log: &Mutex<Vec<Received>>) -> io::Result<()> {
     while let Some(head) = wire.read_head()? {
-        let body = wire.read_body(&head, Body::AsTold)?;
+        let body = wire.read_body(&head, Body::OfRequest)?;
         let received = Received { head, body };
         if received.path() == "/healthz" {
             respond(&mut wire, "200 OK", &[], b"")?;

@@ -3,13 +3,13 @@
 use std::thread;
 
 use envoy_signalr::settings::OWN_SECRET_WARNING;
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::envoy::{EnvoyOptions, Filter};
 use testbed::process::cores;
+use testbed::raw::{Request, ask};
 use testbed::tools::EnvoyVersion;
 
-use crate::client::{Request, ask};
-use crate::gateway::{Gateway, PODS};
+use crate::gateway::{Gateway, PODS, pod};
 use crate::upstream::hub;
 
 /// Of each client.
@@ -38,9 +38,8 @@ fn all_workers_seal_with_the_key_that_one_made_up() {
 }
 
 fn connect(gateway: &Gateway) {
-    let negotiate = ask(&gateway.envoy, &Request::post("/chat/negotiate?negotiateVersion=1"));
-    let body: Value = serde_json::from_slice(&negotiate.body).unwrap();
-    let target = format!("/chat?id={}", body["connectionToken"].as_str().unwrap());
+    let negotiate = ask(&gateway.envoy.url(), &Request::post("/chat/negotiate?negotiateVersion=1"));
+    let target = format!("/chat?id={}", negotiate.json()["connectionToken"].as_str().unwrap());
     assert!(target.contains('.'), "{target}");
-    assert_eq!(ask(&gateway.envoy, &Request::websocket(&target)).pod(), negotiate.pod());
+    assert_eq!(pod(&ask(&gateway.envoy.url(), &Request::websocket(&target))), pod(&negotiate));
 }

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use testbed::hub::{Hub, three_hubs};
+use testbed::raw::{Client, are_one};
 use testbed::tools::EnvoyVersion;
 
 use crate::jwt::{Key, jwks, jwt, signed};
-use crate::wire::{Client, are_one};
 use crate::{Gateway, KEY, control_plane};
 
 const LOGIN: Key = [7; 32];
@@ -80,8 +80,8 @@ fn users_are_told_apart_by_the_token_that_the_gateway_verified() {
                 ),
                 ("the only one", gateway.by_header(&jwt("ann", "c2ln"))),
             ] {
-                assert_eq!(client.negotiate_answer().status, 401, "{version:?} {key}: made up, {name}");
-                assert_eq!(client.bare_socket(None).err().unwrap().status, 401, "{version:?} {key}: made up, {name}");
+                assert_eq!(client.negotiate_answer().status(), 401, "{version:?} {key}: made up, {name}");
+                assert_eq!(client.bare_socket(None).err().unwrap().status(), 401, "{version:?} {key}: made up, {name}");
             }
         }
     }

@@ -81,7 +81,7 @@ fn a_session_is_not_ended_by_a_delete_that_another_route_answers() {
     let token = client.negotiate().unwrap();
     let session = client.session(&token).unwrap();
     gateway.settles("one session", [0, 0, 1]);
-    assert_eq!(client.hub("/other").delete(&token).status, 204);
+    assert_eq!(client.hub("/other").delete(&token).status(), 204);
     assert!(gateway.client().negotiate().unwrap_err().is_refusal(), "its place is taken");
     session.close();
     gateway.settles("none", [0; 3]);
@@ -95,7 +95,7 @@ fn an_upgrade_that_is_answered_200_is_no_connection() {
     };
     let gateway = Gateway::patched(&json!({ "connections": { "per_client": 1 } }), Box::new(page));
     let answer = gateway.client().hub("/page").bare_socket(None).err().unwrap();
-    assert_eq!(answer.status, 200);
+    assert_eq!(answer.status(), 200);
     let open = gateway.client().bare_socket(None).expect("the place is free");
     let opened =
         |hub: &str| gateway.envoy.metric("signalr_gateway_connections_total", &[("signalr_hub", hub)]).unwrap();

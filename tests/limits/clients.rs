@@ -5,16 +5,16 @@ use std::fs;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use testbed::clients::{
-    DotnetClient, GoClient, JavaClient, NodeClient, Outcome, PythonClient, drive_chromium, drive_node, run_dotnet,
-    run_go, run_java, run_node, run_python, run_signalrcore,
+    DotnetClient, GoClient, JavaClient, NodeClient, Outcome, Task, drive_chromium, drive_node, run_dotnet, run_go,
+    run_java, run_node, run_python, run_signalrcore,
 };
-use testbed::envoy::EnvoyOptions;
+use testbed::envoy::{EnvoyOptions, Hosts};
 use testbed::hub::{Hub, HubOptions};
 use testbed::process::PATIENCE;
 use testbed::tools::{self, Skips};
 use testbed::workspace;
 
-use crate::gateway::{Gateway, addresses, settings};
+use crate::gateway::{Gateway, settings};
 
 #[derive(Debug, Deserialize)]
 struct Refused {
@@ -52,7 +52,7 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
     let gateway = |reject: Value| {
         let limits = json!({ "connections": { "per_client": 1 }, "reject": reject });
         let filter = settings(&limits);
-        let gateway = Gateway::start(EnvoyOptions { filter, hosts: addresses(&hub), ..EnvoyOptions::default() });
+        let gateway = Gateway::start(EnvoyOptions { filter, hosts: Hosts::of(&hub), ..EnvoyOptions::default() });
         let client = gateway.client();
         let open = client.socket(&client.negotiate().unwrap()).unwrap();
         (gateway, open)
@@ -99,35 +99,31 @@ const LIBRARIES: [Library; 6] = [
     Library {
         name: "`@microsoft/signalr`",
         is_here: |_| true,
-        connect_once: |url| run_node(&NodeClient { url, connects: 1, ..NodeClient::default() }).unwrap(),
+        connect_once: |url| run_node(&NodeClient { task: Task::of(url, 1), ..NodeClient::default() }).unwrap(),
     },
     Library {
         name: ".NET",
         is_here: |test| Skips::here().or_skip(test, tools::dotnet_at_least(10)).is_some(),
         connect_once: |url| {
-            let common = NodeClient { url, connects: 1, ..NodeClient::default() };
+            let common = NodeClient { task: Task::of(url, 1), ..NodeClient::default() };
             run_dotnet(&DotnetClient { common, ..DotnetClient::default() }).unwrap()
         },
     },
     Library {
         name: "Java",
         is_here: |test| Skips::here().or_skip(test, tools::java()).is_some(),
-        connect_once: |url| run_java(&JavaClient { url, connects: 1, ..JavaClient::default() }).unwrap(),
+        connect_once: |url| run_java(&JavaClient { task: Task::of(url, 1), ..JavaClient::default() }).unwrap(),
     },
-    Library {
-        name: "`pysignalr`",
-        is_here: |_| true,
-        connect_once: |url| run_python(&PythonClient { url, connects: 1, ..PythonClient::default() }).unwrap(),
-    },
+    Library { name: "`pysignalr`", is_here: |_| true, connect_once: |url| run_python(&Task::of(url, 1)).unwrap() },
     Library {
         name: "`signalrcore`",
         is_here: |_| true,
-        connect_once: |url| run_signalrcore(&PythonClient { url, connects: 1, ..PythonClient::default() }).unwrap(),
+        connect_once: |url| run_signalrcore(&Task::of(url, 1)).unwrap(),
     },
     Library {
         name: "`philippseith/signalr`",
         is_here: |test| Skips::here().or_skip(test, tools::go()).is_some(),
-        connect_once: |url| run_go(&GoClient { url, connects: 1, ..GoClient::default() }).unwrap(),
+        connect_once: |url| run_go(&GoClient { task: Task::of(url, 1), ..GoClient::default() }).unwrap(),
     },
 ];
 

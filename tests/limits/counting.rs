@@ -4,13 +4,15 @@ use std::sync::Barrier;
 use std::thread;
 
 use serde_json::json;
+use testbed::clients::Transport;
 use testbed::envoy::EnvoyOptions;
 use testbed::process::wait_for;
+use testbed::raw::{Answer, Client, Socket};
 use testbed::tools::EnvoyVersion;
 
+use crate::connection::Connection;
 use crate::gateway::{Gateway, crowd, settings};
-use crate::patient;
-use crate::wire::{Answer, Client, Connection, Socket, Transport};
+use crate::patient::{self, returns};
 
 /// How often clients come and go before their numbers are looked at; `LIMITS_ROUNDS` sets another number.
 const ROUNDS: usize = 5;
@@ -46,8 +48,8 @@ fn of_many_websockets_at_once_as_many_get_in_as_there_are_places() {
         assert!(open.iter_mut().all(Socket::echoes), "{version:?}");
         for answer in &refused {
             assert!(answer.is_refusal(), "{version:?}: {answer:?}");
-            assert_eq!(answer.body, "Connection limit reached: this client has too many connections open.");
-            assert_eq!(answer.header("retry-after"), Some("5"), "{answer:?}");
+            assert_eq!(answer.text(), "Connection limit reached: this client has too many connections open.");
+            assert_eq!(answer.head.one("retry-after"), Some("5"), "{answer:?}");
         }
         assert!(client.negotiate().unwrap_err().is_refusal(), "{version:?}: told at negotiate already");
         gateway.settles("twenty are open", [20, 0, 0]);
@@ -111,7 +113,7 @@ impl Visitor {
             match self.dice.usize(..5) {
                 0..=2 if self.open.len() < Self::MOST => {
                     let transport = Transport::ALL[self.dice.usize(..3)];
-                    self.open.push(self.client.connect(transport).unwrap());
+                    self.open.push(Connection::open(&self.client, transport).unwrap());
                 }
                 3 if !self.open.is_empty() => {
                     let place = self.dice.usize(..self.open.len());
@@ -119,7 +121,7 @@ impl Visitor {
                 }
                 _ if !self.open.is_empty() => {
                     let place = self.dice.usize(..self.open.len());
-                    self.open[place].ask();
+                    self.open[place].echo();
                 }
                 _ => {}
             }
@@ -178,13 +180,13 @@ fn a_long_polling_session_is_one_connection_throughout() {
     gateway.settles("a session", [0, 0, 1]);
     for poll in 0..300 {
         // One that is answered, and nobody else gets in meanwhile.
-        session.ask();
+        session.echo();
         if poll % 30 == 0 {
             assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()), "poll {poll}");
             assert_eq!(gateway.active(), [0, 0, 1], "poll {poll}");
         }
     }
-    assert_eq!(client.delete(&id).status, 202);
+    assert_eq!(client.delete(&id).status(), 202);
     assert!(client.negotiate().is_ok(), "DELETE ended it at once");
     gateway.settles("DELETE", [0; 3]);
     assert_eq!(gateway.ledger_failures(), 0);
@@ -200,8 +202,8 @@ fn a_long_polling_session_without_a_poll_leaves() {
         // For as long as it takes.
         gateway.settles("a poll under way", [0, 0, 1]);
         gateway.stays("a poll under way", [0, 0, 1]);
-        session.invoke();
-        assert_eq!(poll.join().unwrap().status, 200);
+        session.call("Echo", &["hello"]);
+        assert_eq!(poll.join().unwrap().status(), 200);
     });
     gateway.settles("silence", [0; 3]);
     assert!(client.negotiate().is_ok());
@@ -218,7 +220,7 @@ fn an_id_that_comes_back_is_counted_once() {
     for n in 0..3 {
         // Nobody has told Envoy that the ones before are dead.
         let mut socket = client.bare_socket(Some(&id)).unwrap();
-        assert!(socket.returns("hello"));
+        assert!(returns(&mut socket, "hello"));
         sockets.push(socket);
         assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()), "socket {n}");
     }
@@ -227,7 +229,7 @@ fn an_id_that_comes_back_is_counted_once() {
     sockets.pop().unwrap().cut();
     // Counted twice, the id would leave no room for another host's.
     gateway.stays("the first and the last are gone", [1, 0, 0]);
-    assert!(sockets[0].returns("hello"));
+    assert!(returns(&mut sockets[0], "hello"));
     assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()));
     sockets.pop().unwrap().cut();
     gateway.settles("all are gone", [0; 3]);
@@ -244,10 +246,10 @@ fn requests_that_the_hub_refuses_do_not_hide_an_open_socket() {
     for id in [&id, bare].into_iter().cycle().take(12) {
         // The hub has it already, or never heard of it. Without its seal the id reaches any pod.
         let refused = [
-            client.bare_socket(Some(id)).err().map(|answer| answer.status),
-            Some(client.poll(id).status),
-            client.events(id).err().map(|answer| answer.status),
-            Some(client.delete(id).status),
+            client.bare_socket(Some(id)).err().map(|answer| answer.status()),
+            Some(client.poll(id).status()),
+            client.events(id).err().map(|answer| answer.status()),
+            Some(client.delete(id).status()),
         ];
         for status in refused {
             assert!(status.is_some_and(|status| (400..500).contains(&status) && status != 429), "{refused:?}");

@@ -1,12 +1,14 @@
 //! Each way in which a connection ends.
 
 use serde_json::{Value, json};
-use testbed::envoy::{EnvoyOptions, connection_manager, http_filters};
+use testbed::clients::Transport;
+use testbed::envoy::{EnvoyOptions, Hosts, connection_manager, http_filters};
 use testbed::hub::{Hub, HubOptions};
+use testbed::raw::Socket;
+use testbed::raw::http2::{self, Tunnel};
 
-use crate::gateway::{Gateway, addresses, settings};
-use crate::tunnel::{self, Tunnel};
-use crate::wire::{Connection, Socket, Transport};
+use crate::connection::Connection;
+use crate::gateway::{Gateway, settings};
 
 fn limits() -> Value {
     json!({ "connections": { "per_client": 5 } })
@@ -35,15 +37,14 @@ fn later_refusal_and_short_silence(bootstrap: &mut Value) {
 }
 
 type Way = (&'static str, fn(Socket));
-type WayOfHttp2 = (&'static str, fn(tunnel::Connection, [Tunnel; 3]));
+type WayOfHttp2 = (&'static str, fn(http2::Connection, [Tunnel; 3]));
 
 /// Three WebSockets on one connection of HTTP/2.
-fn three_tunnels(gateway: &Gateway) -> (tunnel::Connection, [Tunnel; 3]) {
-    let mut connection = tunnel::Connection::open(&gateway.envoy.url());
+fn three_tunnels(gateway: &Gateway) -> (http2::Connection, [Tunnel; 3]) {
+    let mut connection = http2::Connection::open(&gateway.envoy.url());
     let tunnels = [(); 3].map(|()| {
         let mut tunnel = connection.tunnel(&format!("/chat?id={}", gateway.client().negotiate().unwrap()));
-        tunnel.send(&json!({ "protocol": "json", "version": 1 }));
-        assert_eq!(tunnel.record(), json!({}));
+        tunnel.shake_hands();
         tunnel
     });
     (connection, tunnels)
@@ -55,7 +56,10 @@ fn a_connection_is_released_however_it_ends() {
     let ways: [Way; 5] = [
         ("the client closes", Socket::close),
         ("the client goes without a word", Socket::cut),
-        ("the client says no more, and listens", Socket::fall_silent),
+        ("the client says no more, and listens", |socket| {
+            socket.fall_silent();
+            socket.read_to_end();
+        }),
         ("the client resets", Socket::reset),
         ("the hub closes", |socket| Connection::Socket(socket).abort()),
     ];
@@ -86,7 +90,7 @@ fn a_connection_is_released_however_it_ends() {
             ("the hub closes", |mut connection| connection.abort()),
         ] {
             let name = format!("{transport:?}: {name}");
-            let connection = gateway.client().connect(transport).unwrap();
+            let connection = Connection::open(&gateway.client(), transport).unwrap();
             let open = Transport::ALL.map(|each| u64::from(each == transport));
             gateway.settles(&name, open);
             end(connection);
@@ -97,12 +101,12 @@ fn a_connection_is_released_however_it_ends() {
     // What never was a connection leaves nothing behind, either.
     for n in 0..10 {
         let denied = gateway.client().header("x-deny", "1");
-        assert_eq!(denied.bare_socket(None).err().unwrap().status, 403, "{n}: refused by a later filter");
-        assert_eq!(denied.poll("x").status, 403, "{n}: refused by a later filter");
+        assert_eq!(denied.bare_socket(None).err().unwrap().status(), 403, "{n}: refused by a later filter");
+        assert_eq!(denied.poll("x").status(), 403, "{n}: refused by a later filter");
         let unknown = gateway.client().bare_socket(Some("unknown"));
-        assert_eq!(unknown.err().unwrap().status, 404, "{n}: refused by the hub");
-        assert_eq!(gateway.client().poll("unknown").status, 404, "{n}: refused by the hub");
-        assert_eq!(gateway.client().events("unknown").err().unwrap().status, 404, "{n}: refused by the hub");
+        assert_eq!(unknown.err().unwrap().status(), 404, "{n}: refused by the hub");
+        assert_eq!(gateway.client().poll("unknown").status(), 404, "{n}: refused by the hub");
+        assert_eq!(gateway.client().events("unknown").err().unwrap().status(), 404, "{n}: refused by the hub");
     }
     gateway.settles("refused", [0; 3]);
     gateway.stays("refused", [0; 3]);
@@ -121,11 +125,11 @@ fn the_connections_of_a_dead_pod_are_released() {
         .map(|number| Hub::start(&HubOptions { pod: format!("doomed-{number}"), ..HubOptions::default() }).unwrap())
         .collect();
     let filter = settings(&json!({ "connections": { "per_client": 8 } }));
-    let gateway = Gateway::start(EnvoyOptions { filter, hosts: addresses(&hubs), ..EnvoyOptions::default() });
+    let gateway = Gateway::start(EnvoyOptions { filter, hosts: Hosts::of(&hubs), ..EnvoyOptions::default() });
     let client = gateway.client();
     let transports =
         [Transport::WebSockets, Transport::WebSockets, Transport::ServerSentEvents, Transport::ServerSentEvents];
-    let open: Vec<_> = transports.into_iter().map(|transport| client.connect(transport).unwrap()).collect();
+    let open: Vec<_> = transports.into_iter().map(|transport| Connection::open(&client, transport).unwrap()).collect();
     gateway.settles("open on two pods", [2, 2, 0]);
     hubs.iter_mut().for_each(Hub::kill);
     gateway.settles("both pods were killed", [0; 3]);

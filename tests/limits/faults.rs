@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::envoy::{EnvoyOptions, Watched, balance_exactly, load_module, module_that_traps};
 use testbed::process::wait_for;
+use testbed::raw::{Client, Session, Socket};
 
 use crate::gateway::{Gateway, settings};
-use crate::wire::{Client, Session, Socket};
 
 /// Longer than it takes to take an instance for dead, five seconds, and to sweep what it held, four.
 const SWEPT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ fn that_can_trap(workers: u32, limits: &Value) -> Gateway {
 /// Ends the VM of one worker thread.
 pub(crate) fn trap(client: &Client) {
     let trapped = client.clone().header("x-signalr-trap", "1").negotiate_answer();
-    assert_eq!(trapped.status, 503, "{trapped:?}");
+    assert_eq!(trapped.status(), 503, "{trapped:?}");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn after_a_trap_its_connections_leave_and_others_stay() {
 fn poll_in_spite_of_a_trap(session: &Session) -> u16 {
     let mut status = 503;
     let polled = || {
-        status = session.poll().status;
+        status = session.poll().status();
         status != 503
     };
     let _ = wait_for("a living VM", polled);
@@ -107,15 +107,15 @@ fn after_a_trap_sessions_leave_that_do_not_poll_again() {
             wait_for("polls", || active().is_ok_and(|active| active >= expected)).unwrap();
         };
         // First these, so that each worker thread has some of them.
-        let polls: Vec<_> = silent.iter().map(|session| scope.spawn(|| session.poll().status)).collect();
+        let polls: Vec<_> = silent.iter().map(|session| scope.spawn(|| session.poll().status())).collect();
         under_way(10);
         returning.iter().for_each(|session| drop(scope.spawn(|| session.poll())));
         under_way(20);
         gateway.settles("before", [0, 0, 20]);
         trap(&client);
         let again: Vec<_> = returning.iter().map(|session| scope.spawn(|| poll_in_spite_of_a_trap(session))).collect();
-        wait_everywhere("living VMs", || client.negotiate_answer().status != 503);
-        sessions.iter().for_each(Session::invoke);
+        wait_everywhere("living VMs", || client.negotiate_answer().status() != 503);
+        sessions.iter().for_each(|session| session.call("Echo", &["hello"]));
         let statuses: Vec<_> = polls.into_iter().map(|poll| poll.join().unwrap()).collect();
         let untouched = statuses.iter().filter(|status| **status == 200).count();
         println!("{untouched} of {} silent sessions survived a trap", silent.len());
@@ -126,7 +126,7 @@ fn after_a_trap_sessions_leave_that_do_not_poll_again() {
         gateway.stays("after", left);
     });
     // Who comes late finds a place again, and takes no two.
-    sessions.iter().for_each(Session::ask);
+    sessions.iter().for_each(Session::echo);
     gateway.settles("all have come back", [0, 0, 20]);
     assert!(client.bare_socket(None).is_err_and(|answer| answer.is_refusal()));
     sessions.iter().for_each(Session::close);
@@ -216,15 +216,15 @@ fn when_the_key_changes_clients_begin_anew_and_the_whole_does_not() {
         watched.configure(&json!({ "limits": after }));
         wait_everywhere("the new key", || bob.negotiate().is_ok());
         open.push(connect(&ann));
-        session.invoke();
-        assert_eq!(poll.join().unwrap().status, 200);
+        session.call("Echo", &["hello"]);
+        assert_eq!(poll.join().unwrap().status(), 200);
     });
     // Known to the ledger as another client's, until that one has not polled for a while.
-    session.ask();
+    session.echo();
     assert!(ann.negotiate().unwrap_err().is_refusal(), "two places");
     gateway.settles("the session twice", [5, 0, 2]);
     let once = || {
-        session.ask();
+        session.echo();
         gateway.active() == [5, 0, 1]
     };
     wait_for("the session once", once).unwrap();
@@ -240,7 +240,7 @@ fn when_the_key_changes_clients_begin_anew_and_the_whole_does_not() {
         .unwrap();
     }
     let full = gateway.user("eve").bare_socket(None).err().unwrap();
-    assert_eq!(full.body, "Connection limit reached: the server is full.");
+    assert_eq!(full.text(), "Connection limit reached: the server is full.");
     open.drain(..4).for_each(Socket::close);
     session.close();
     gateway.settles("the old are gone", [3, 0, 0]);

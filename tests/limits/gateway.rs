@@ -1,23 +1,23 @@
 //! An Envoy with limits before real hubs, and what its gauges say.
 
+use std::net::Ipv4Addr;
+
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch};
-use testbed::hub::{Hub, shared_hubs};
+use testbed::hub::shared_hubs;
 use testbed::process::{cores, wait_for};
-
-use crate::wire::{Client, Transport};
+use testbed::raw::Client;
 
 /// How many clients act at the same moment where worker threads are to meet.
 pub(crate) fn crowd() -> usize {
     30 * cores()
 }
 
+/// Whoever comes from here is counted with nobody who comes without an address.
+const ANOTHER_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 pub(crate) struct Gateway {
     pub(crate) envoy: Envoy,
-}
-
-pub(crate) fn addresses(hubs: &[Hub]) -> Hosts {
-    Hosts::Fixed(hubs.iter().map(Hub::address).collect())
 }
 
 pub(crate) fn settings(limits: &Value) -> Filter {
@@ -38,7 +38,7 @@ impl Gateway {
     /// Any Envoy, before the shared hubs if it has no others.
     pub(crate) fn start(mut options: EnvoyOptions) -> Self {
         if matches!(&options.hosts, Hosts::Fixed(none) if none.is_empty()) {
-            options.hosts = addresses(shared_hubs().unwrap());
+            options.hosts = Hosts::of(shared_hubs().unwrap());
         }
         Self { envoy: Envoy::start(&options).unwrap() }
     }
@@ -51,10 +51,10 @@ impl Gateway {
         self.client().header("x-user", name)
     }
 
-    /// `signalr_gateway_connections_active` for each of [`Transport::ALL`].
+    /// `signalr_gateway_connections_active` for each transport.
     pub(crate) fn active(&self) -> [u64; 3] {
-        Transport::ALL.map(|transport| {
-            let labels = [("signalr_transport", transport.label())];
+        ["web_sockets", "server_sent_events", "long_polling"].map(|transport| {
+            let labels = [("signalr_transport", transport)];
             number(self.envoy.metric("signalr_gateway_connections_active", &labels).unwrap())
         })
     }
@@ -82,7 +82,7 @@ impl Gateway {
             let mut visitor = None;
             // Where a VM has trapped, Envoy answers until it is loaded anew.
             wait_for("a visitor", || {
-                visitor = Client::of_another_host(&self.envoy.url()).bare_socket(None).ok();
+                visitor = self.client().from(ANOTHER_HOST).bare_socket(None).ok();
                 visitor.is_some()
             })
             .unwrap();

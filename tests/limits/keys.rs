@@ -4,11 +4,11 @@ use envoy_signalr::settings::{Settings, Surroundings};
 use envoy_signalr::store::Secret;
 use serde_json::{Value, json};
 use testbed::envoy::{connection_manager, put_routes_first};
+use testbed::raw::{Client, are_one};
 use testbed::workspace;
 
 use crate::gateway::Gateway;
 use crate::jwt::{Key, jwks, jwt, signed};
-use crate::wire::{Client, are_one};
 
 #[test]
 fn clients_are_told_apart_as_configured() {
@@ -159,8 +159,8 @@ fn claims_are_those_that_jwt_authn_verified() {
         ("a second one, made up", by_query(jwt("bob", "c2ln")).header("authorization", &bearer(&signed("ann", &KEY)))),
         ("a second one before it", by_query(signed("ann", &KEY)).header("authorization", &bearer(&jwt("bob", "c2ln")))),
     ] {
-        assert_eq!(client.negotiate_answer().status, 401, "{name}");
-        assert_eq!(client.bare_socket(None).err().unwrap().status, 401, "{name}");
+        assert_eq!(client.negotiate_answer().status(), 401, "{name}");
+        assert_eq!(client.bare_socket(None).err().unwrap().status(), 401, "{name}");
     }
 }
 

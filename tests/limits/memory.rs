@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::envoy::connection_manager;
-use testbed::http::Kept;
 use testbed::process::cores;
+use testbed::raw::Wire;
 
 use crate::gateway::Gateway;
 use crate::quick;
@@ -23,7 +23,7 @@ fn visit(gateway: &str, clients: impl Iterator<Item = u32>) {
     let user = |client| format!("user{client}");
     let requests = clients
         .flat_map(|client| [quick::negotiate(&user(client)), quick::poll(&user(client), &format!("id{client}"))]);
-    let statuses = Kept::open(gateway).unwrap().ask(&requests.collect::<Vec<_>>()).unwrap();
+    let statuses = Wire::open(gateway).ask_all(&requests.collect::<Vec<_>>());
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
 }
 

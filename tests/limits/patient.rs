@@ -6,12 +6,20 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use testbed::envoy::Hosts;
+use testbed::raw::Socket;
 use testbed::stand_in;
+use tungstenite::Message;
 
 /// Starts it. It ends with the process.
 pub(crate) fn start() -> Hosts {
     let address = stand_in::listen(serve).unwrap();
     Hosts::Fixed(vec![address.to_string()])
+}
+
+/// Whether a text comes back.
+pub(crate) fn returns(socket: &mut Socket, text: &str) -> bool {
+    let frames = &mut socket.frames;
+    frames.send(Message::text(text)).is_ok() && frames.read().is_ok_and(|back| back == Message::text(text))
 }
 
 fn serve(mut stream: TcpStream) -> Option<()> {

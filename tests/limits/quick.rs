@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use testbed::envoy::{EnvoyOptions, Filter, Hosts, negotiate_route, put_routes_first};
+use testbed::raw::Request;
 
 /// An Envoy with four worker threads and these limits before no other hub.
 pub(crate) fn options(limits: &Value, change: fn(&mut Value)) -> EnvoyOptions {
@@ -18,18 +19,14 @@ pub(crate) fn options(limits: &Value, change: fn(&mut Value)) -> EnvoyOptions {
     }
 }
 
-pub(crate) fn negotiate(user: &str) -> String {
-    request("POST /chat/negotiate?negotiateVersion=1", user)
+pub(crate) fn negotiate(user: &str) -> Vec<u8> {
+    Request::post("/chat/negotiate?negotiateVersion=1").with("x-user", user).bytes()
 }
 
-pub(crate) fn poll(user: &str, id: &str) -> String {
-    request(&format!("GET /chat?id={id}"), user)
+pub(crate) fn poll(user: &str, id: &str) -> Vec<u8> {
+    Request::get(&format!("/chat?id={id}")).with("x-user", user).bytes()
 }
 
-pub(crate) fn delete(user: &str, id: &str) -> String {
-    request(&format!("DELETE /chat?id={id}"), user)
-}
-
-fn request(start: &str, user: &str) -> String {
-    format!("{start} HTTP/1.1\r\nhost: gateway\r\nx-user: {user}\r\ncontent-length: 0\r\n\r\n")
+pub(crate) fn delete(user: &str, id: &str) -> Vec<u8> {
+    Request::new("DELETE", &format!("/chat?id={id}")).with("x-user", user).bytes()
 }

@@ -4,9 +4,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 use testbed::process::wait_for;
+use testbed::raw::{Answer, Socket};
 
 use crate::gateway::{Gateway, crowd};
-use crate::wire::{Answer, Socket};
 
 #[test]
 fn rates_are_shared_by_all_worker_threads() {
@@ -32,7 +32,7 @@ fn rates_are_shared_by_all_worker_threads() {
             assert!(answer.is_refusal(), "{name}: {answer:?}");
             let reason = answer.reason();
             assert_eq!(reason.as_deref(), Some("Connection limit reached: this client connects too often."));
-            assert_eq!(answer.header("retry-after"), Some("5"), "{name}");
+            assert_eq!(answer.head.one("retry-after"), Some("5"), "{name}");
         }
         assert_eq!(gateway.rejected(limit, "enforce") as usize, many - BURST, "{name}");
         assert!(gateway.end().contains(&format!("details={details} ")), "{name}");
@@ -87,8 +87,8 @@ fn a_refusal_says_why_as_configured() {
     let reason = "Connection limit reached: the server is full.";
     let (gateway, _open) = full(json!({ "status": 503, "retry_after": "90s", "negotiate": "status" }));
     let answer = gateway.client().negotiate_answer();
-    assert_eq!((answer.status, answer.body.as_str()), (503, reason));
-    assert_eq!((answer.header("retry-after"), answer.header("cache-control")), (Some("90"), Some("no-store")));
+    assert_eq!((answer.status(), answer.text()), (503, reason));
+    assert_eq!((answer.head.one("retry-after"), answer.head.one("cache-control")), (Some("90"), Some("no-store")));
 
     let origins = json!({ "allow_origins": ["https://chat.example.com"] });
     let (gateway, _open) = full(origins);
@@ -100,16 +100,19 @@ fn a_refusal_says_why_as_configured() {
     ] {
         let client = gateway.client().header("origin", origin);
         let negotiate = client.negotiate_answer();
-        assert_eq!(negotiate.status, 200);
-        assert_eq!(serde_json::from_str::<Value>(&negotiate.body).unwrap(), json!({ "error": reason }));
+        assert_eq!(negotiate.status(), 200);
+        assert_eq!(negotiate.json(), json!({ "error": reason }));
         let connect = client.bare_socket(None).err().unwrap();
-        assert_eq!((connect.status, connect.body.as_str()), (429, reason));
+        assert_eq!((connect.status(), connect.text()), (429, reason));
         for answer in [negotiate, connect] {
-            assert_eq!((answer.header("retry-after"), answer.header("cache-control")), (Some("5"), Some("no-store")));
+            assert_eq!(
+                (answer.head.one("retry-after"), answer.head.one("cache-control")),
+                (Some("5"), Some("no-store"))
+            );
             let expected = allowed.then_some(origin);
-            assert_eq!(answer.header("access-control-allow-origin"), expected, "{answer:?}");
-            assert_eq!(answer.header("access-control-allow-credentials"), allowed.then_some("true"));
-            assert_eq!(answer.header("vary"), allowed.then_some("origin"));
+            assert_eq!(answer.head.one("access-control-allow-origin"), expected, "{answer:?}");
+            assert_eq!(answer.head.one("access-control-allow-credentials"), allowed.then_some("true"));
+            assert_eq!(answer.head.one("vary"), allowed.then_some("origin"));
         }
     }
 }

@@ -12,11 +12,11 @@ use testbed::envoy::{
     EnvoyOptions, Filter, Watched, balance_exactly, connection_manager, load_module, module_that_traps,
 };
 use testbed::process::wait_for;
+use testbed::raw::{Client, NoSocket, Socket};
 
 use crate::faults::trap;
 use crate::gateway::Gateway;
-use crate::patient;
-use crate::wire::{Client, NoSocket, Socket};
+use crate::patient::{self, returns};
 
 const WORKERS: usize = 16;
 const RUNS: usize = 20;
@@ -148,7 +148,7 @@ impl<'a> Visitor<'a> {
                 true
             }
             Err(NoSocket::Answered(answer)) if answer.is_refusal() => false,
-            Err(NoSocket::Answered(answer)) if answer.status == 503 && has_trapped.load(SeqCst) => false,
+            Err(NoSocket::Answered(answer)) if answer.status() == 503 && has_trapped.load(SeqCst) => false,
             Err(NoSocket::Broken(_)) if counts_the_dead.load(SeqCst) => false,
             Err(failure) => panic!("{:?}: {failure:?}", self.crowd),
         }
@@ -173,7 +173,7 @@ impl<'a> Visitor<'a> {
     /// Asks on every socket, keeps those that live, and returns how many do not.
     fn drop_the_dead(&mut self) -> usize {
         let before = self.open.len();
-        self.open.retain_mut(|socket| socket.returns("hello"));
+        self.open.retain_mut(|socket| returns(socket, "hello"));
         let dead = before - self.open.len();
         (0..dead).for_each(|_| self.count_off());
         dead
@@ -247,7 +247,7 @@ fn start(watched: &Watched) -> Gateway {
 /// Whether a refusal shows the configuration with this number.
 fn shows(gateway: &Gateway, number: usize) -> bool {
     match gateway.user("ann").try_socket(None) {
-        Err(NoSocket::Answered(answer)) => answer.header("retry-after") == Some(&number.to_string()),
+        Err(NoSocket::Answered(answer)) => answer.head.one("retry-after") == Some(number.to_string().as_str()),
         Ok(_) | Err(NoSocket::Broken(_)) => false,
     }
 }

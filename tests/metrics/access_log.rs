@@ -1,17 +1,15 @@
 //! The access log of `envoy/envoy.yaml`: one line for each exchange, which says what the filter knows of it, and no id.
 
-use std::io::Write as _;
-use std::net::TcpStream;
-
 use envoy_signalr::token::fingerprint_of_id;
 use serde_json::json;
 use testbed::envoy::Envoy;
 use testbed::http;
 use testbed::hub::shared_hubs;
 use testbed::process::wait_for;
+use testbed::raw::{self, Request, Wire};
 use testbed::tools::EnvoyVersion;
 
-use crate::client::{Client, Ended, negotiate, read_until, upgrade};
+use crate::client::{Client, Ended, negotiate, upgrade};
 use crate::scrape::start_version;
 
 const HANDSHAKE: &str = "{\"protocol\":\"json\",\"version\":1}\u{1e}";
@@ -41,7 +39,7 @@ struct Connection {
 
 impl Connection {
     fn new(envoy: &Envoy) -> Self {
-        Self { token: negotiate(&envoy.url(), "/chat") }
+        Self { token: negotiate(&envoy.url()) }
     }
 
     fn target(&self) -> String {
@@ -72,23 +70,20 @@ impl Connection {
 
     /// Asks once, and returns the line of it.
     fn asks(&self, envoy: &Envoy, method: &str, step: &str, body: &str, answer: (u16, &str)) -> Expected {
-        let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
-        let uri = format!("{}{}", envoy.url(), self.target());
-        let request = ureq::http::Request::builder().method(method).uri(uri).body(body.to_owned()).unwrap();
-        let mut got = agent.run(request).unwrap();
-        let (status, text) = (got.status().as_u16(), got.body_mut().read_to_string().unwrap());
-        assert_eq!((status, text.as_str()), answer, "{method} {step}");
+        let target = self.target();
+        let got = raw::ask(&envoy.url(), &Request { body: body.as_bytes(), ..Request::new(method, &target) });
+        let (status, text) = (got.status(), got.text());
+        assert_eq!((status, text), answer, "{method} {step}");
         let (received, sent) = (body.len(), text.len());
         self.line(&format!("{method} /chat status={status} step={step} received={received} sent={sent} closed_by=- code=- messages=-/- bytes=-/-"))
     }
 
     /// Opens a stream of events, which ends with the value.
-    fn events(&self, envoy: &Envoy) -> TcpStream {
-        let mut stream = TcpStream::connect(envoy.url().trim_start_matches("http://")).unwrap();
-        let target = self.target();
-        write!(stream, "GET {target} HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\n\r\n").unwrap();
-        read_until(&mut stream, b":\r\n\r\n");
-        stream
+    fn events(&self, envoy: &Envoy) -> Wire {
+        let mut wire = Wire::open(&envoy.url());
+        wire.ask(&Request::get(&self.target()).with("accept", "text/event-stream"));
+        assert_eq!(wire.read_chunk().unwrap(), b":\r\n");
+        wire
     }
 }
 
@@ -114,12 +109,13 @@ fn live(envoy: &Envoy) -> (Vec<Connection>, Vec<Expected>) {
     lines.push(streaming.asks(envoy, "POST", "send", HANDSHAKE, (200, "")));
     lines.push(streaming.line("GET /chat status=200 step=server_sent_events closed_by=- messages=-/-"));
 
-    let mut client = Client::with_token(envoy, "/chat", &closed.token, &[]);
+    let chat = raw::Client::of(&envoy.url());
+    let mut client = Client::with_token(&chat, &closed.token);
     client.echo("known words");
-    let other = Client::with_token(envoy, "/chat", &aborted.token, &[]);
-    let skipping = upgrade(&envoy.url(), "/chat", &[]).unwrap();
+    let other = Client::with_token(&chat, &aborted.token);
+    let skipping = upgrade(&envoy.url(), "/chat").unwrap();
     lines.push(line("GET /chat status=101 step=websocket connection=- affinity=balanced closed_by=client code=none"));
-    assert_eq!(upgrade(&envoy.url(), "/chat", &[]).err(), Some(Some(429)));
+    assert_eq!(upgrade(&envoy.url(), "/chat").err(), Some(Some(429)));
     lines.push(line("GET /chat status=429 step=websocket connection=- affinity=- limit=per_client closed_by=- code=-"));
     drop((stream, skipping));
 

@@ -5,9 +5,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 use testbed::envoy::{negotiate_route, put_routes_first};
-use testbed::http::Kept;
 use testbed::hub::shared_hubs;
 use testbed::process::{cores, wait_for};
+use testbed::raw::Wire;
 
 use crate::client::{Client, upgrade};
 use crate::scrape::{series, start};
@@ -25,18 +25,17 @@ fn eager_server(bootstrap: &mut Value) {
 fn negotiate_everywhere(gateway: &str, numbers: impl Iterator<Item = usize>) {
     let request = |number| {
         let path = if number % 40 == 0 { "learned/" } else { "" };
-        format!(
-            "POST /{path}hub-{number}/negotiate HTTP/1.1\r\nhost: host-{number}.example\r\ncontent-length: 0\r\n\r\n"
-        )
+        let head = format!("POST /{path}hub-{number}/negotiate HTTP/1.1\r\nhost: host-{number}.example\r\n");
+        format!("{head}content-length: 0\r\n\r\n").into_bytes()
     };
-    Kept::open(gateway).unwrap().ask(&numbers.map(request).collect::<Vec<_>>()).unwrap();
+    Wire::open(gateway).ask_all(&numbers.map(request).collect::<Vec<_>>());
 }
 
 #[test]
 fn ten_thousand_made_up_hubs_and_hosts_make_few_series() {
     let hubs = &shared_hubs().unwrap()[..1];
     let envoy = start(hubs, 4, json!({}), eager_server);
-    Client::connect(&envoy, "/chat", &[]).close(Some(1000));
+    Client::connect(&envoy, "/chat").close(Some(1000));
     let threads = 4 * cores();
     thread::scope(|scope| {
         for first in 0..threads {
@@ -45,7 +44,7 @@ fn ten_thousand_made_up_hubs_and_hosts_make_few_series() {
         }
     });
     for number in 0..100 {
-        assert_eq!(upgrade(&envoy.url(), &format!("/made-up-{number}?id=x{number}.y"), &[]).err(), Some(Some(404)));
+        assert_eq!(upgrade(&envoy.url(), &format!("/made-up-{number}?id=x{number}.y")).err(), Some(Some(404)));
     }
     let answered = || {
         let all = series(&envoy);

@@ -1,19 +1,12 @@
-//! A WebSocket that keeps count of what it says and hears, frame by frame, and ends as it is told.
+//! A WebSocket that keeps count of what it says and hears, frame by frame, and each way to end it.
 
-use std::io::Read as _;
-use std::net::{Shutdown, TcpStream};
-
-use serde_json::{Value, json};
+use serde_json::Value;
 use testbed::envoy::Envoy;
-use testbed::http;
-use testbed::process::PATIENCE;
+use testbed::raw::{self, END, NoSocket, Request, Socket, Wire, handshake, invocation};
+use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::{Error, Message, WebSocket};
-
-/// Ends each of SignalR's JSON messages.
-const SEPARATOR: char = '\u{1e}';
 
 /// Data messages of one direction, and the bytes of their payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,74 +28,52 @@ impl Carried {
 
 /// An open SignalR connection by WebSocket, its handshake done.
 pub(crate) struct Client {
-    socket: WebSocket<TcpStream>,
+    socket: Socket,
     /// From here to the hub.
     pub(crate) said: Carried,
     /// From the hub to here.
     pub(crate) heard: Carried,
 }
 
-/// The token of a fresh connection at `hub`.
-pub(crate) fn negotiate(base: &str, hub: &str) -> String {
-    let (status, body) = http::post(&format!("{base}{hub}/negotiate?negotiateVersion=1")).unwrap();
-    assert_eq!(status, 200, "{body}");
-    let body: Value = serde_json::from_str(&body).unwrap();
-    body["connectionToken"].as_str().unwrap().to_owned()
+/// The token of a fresh connection at the chat hub.
+pub(crate) fn negotiate(base: &str) -> String {
+    raw::Client::of(base).negotiate().unwrap()
 }
 
 /// Asks for a WebSocket at `target`. An error is the status of the answer that was no 101.
-pub(crate) fn upgrade(base: &str, target: &str, headers: &[(&str, &str)]) -> Result<WebSocket<TcpStream>, Option<u16>> {
-    let host = base.strip_prefix("http://").unwrap();
-    let stream = TcpStream::connect(host).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let uri = format!("ws://{host}{target}").parse().unwrap();
-    let request = headers
-        .iter()
-        .fold(tungstenite::ClientRequestBuilder::new(uri), |request, (name, value)| request.with_header(*name, *value));
-    match tungstenite::client(request, stream) {
-        Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => Err(Some(answer.status().as_u16())),
-        Err(_) => Err(None),
-    }
-}
-
-/// Reads up to `end`, and no byte more.
-pub(crate) fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
-    let mut read = Vec::new();
-    while !read.ends_with(end) {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        read.extend(byte);
-    }
-    read
+pub(crate) fn upgrade(base: &str, target: &str) -> Result<Socket, Option<u16>> {
+    Socket::open(Wire::open(base), &Request::websocket(target)).map_err(|failure| match failure {
+        NoSocket::Answered(answer) => Some(answer.status()),
+        NoSocket::Broken(_) => None,
+    })
 }
 
 impl Client {
     /// Negotiates, connects and shakes hands.
-    pub(crate) fn connect(envoy: &Envoy, hub: &str, headers: &[(&str, &str)]) -> Self {
-        let token = negotiate(&envoy.url(), hub);
-        Self::with_token(envoy, hub, &token, headers)
+    pub(crate) fn connect(envoy: &Envoy, hub: &str) -> Self {
+        let client = raw::Client::of(&envoy.url()).hub(hub);
+        Self::with_token(&client, &client.negotiate().unwrap())
     }
 
     /// Connects with the token of a negotiate.
-    pub(crate) fn with_token(envoy: &Envoy, hub: &str, token: &str, headers: &[(&str, &str)]) -> Self {
-        let socket = upgrade(&envoy.url(), &format!("{hub}?id={token}"), headers).unwrap();
+    pub(crate) fn with_token(client: &raw::Client, token: &str) -> Self {
+        let socket = client.bare_socket(Some(token)).unwrap();
         let mut client = Self { socket, said: Carried::default(), heard: Carried::default() };
-        client.say(&json!({"protocol": "json", "version": 1}));
-        assert_eq!(client.hear(), format!("{{}}{SEPARATOR}"));
+        client.say(&handshake());
+        assert_eq!(client.hear(), format!("{{}}{END}"));
         client
     }
 
     /// Sends one of SignalR's messages in one frame.
     pub(crate) fn say(&mut self, message: &Value) {
-        let text = format!("{message}{SEPARATOR}");
+        let text = format!("{message}{END}");
         self.said.add(&text);
-        self.socket.send(Message::text(text)).unwrap();
+        self.socket.frames.send(Message::text(text)).unwrap();
     }
 
     /// The same in three frames, with a WebSocket ping between them.
     fn say_in_pieces(&mut self, message: &Value) {
-        let text = format!("{message}{SEPARATOR}");
+        let text = format!("{message}{END}");
         self.said.add(&text);
         let third = text.len() / 3;
         let pieces = [(&text[..third], Data::Text), (&text[third..2 * third], Data::Continue)];
@@ -114,13 +85,13 @@ impl Client {
     }
 
     fn frame(&mut self, frame: Frame) {
-        self.socket.send(Message::Frame(frame)).unwrap();
+        self.socket.frames.send(Message::Frame(frame)).unwrap();
     }
 
     /// The next data message.
     fn hear(&mut self) -> String {
         loop {
-            match self.socket.read().unwrap() {
+            match self.socket.frames.read().unwrap() {
                 Message::Text(text) => {
                     self.heard.add(&text);
                     return text.to_string();
@@ -137,15 +108,9 @@ impl Client {
         self.hear_echo(text);
     }
 
-    /// The pod that it is on, in the hub's own words.
+    /// The pod that it is on, in the hub's own words, uncounted.
     pub(crate) fn pod(&mut self) -> String {
-        self.say(&invocation("WhoAmI", &[]));
-        loop {
-            let heard: Value = serde_json::from_str(self.hear().trim_end_matches(SEPARATOR)).unwrap();
-            if let Some(pod) = heard["result"]["pod"].as_str() {
-                return pod.to_owned();
-            }
-        }
+        self.socket.ask("WhoAmI", &[]).unwrap()["pod"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn echo_in_pieces(&mut self, text: &str) {
@@ -160,21 +125,13 @@ impl Client {
 
     /// Asks the hub something, uncounted. `None` if the connection has ended.
     pub(crate) fn survives(mut self) -> Option<Self> {
-        let text = format!("{}{SEPARATOR}", invocation("Echo", &["still here"]));
-        self.socket.send(Message::text(text)).ok()?;
-        loop {
-            match self.socket.read().ok()? {
-                Message::Text(text) if text.contains("still here") => return Some(self),
-                Message::Close(_) => return None,
-                _ => {}
-            }
-        }
+        self.socket.echoes().then_some(self)
     }
 
     /// Says goodbye with `code`, or with none, and reads to the end.
     pub(crate) fn close(mut self, code: Option<u16>) -> Ended {
         let frame = code.map(|code| CloseFrame { code: CloseCode::from(code), reason: "tired".into() });
-        self.socket.close(frame).unwrap();
+        self.socket.frames.close(frame).unwrap();
         self.read_to_end()
     }
 
@@ -184,25 +141,20 @@ impl Client {
         self.read_to_end()
     }
 
-    /// Resets the TCP connection. What is on its way to here is counted as heard: it must have passed Envoy.
-    pub(crate) fn reset(mut self) -> Ended {
-        let (before, text) = (self.heard, "unread");
-        self.echo(text);
-        let echo = Carried { messages: self.heard.messages - before.messages, bytes: self.heard.bytes - before.bytes };
-        // The kernel resets a connection that is closed with bytes unread.
-        self.say(&invocation("Echo", &[text]));
-        self.socket.get_ref().peek(&mut [0]).unwrap();
-        Ended { said: self.said, heard: self.heard.plus(echo), code: None }
+    /// Resets the TCP connection.
+    pub(crate) fn reset(self) -> Ended {
+        self.socket.reset();
+        Ended { said: self.said, heard: self.heard, code: None }
     }
 
     /// Ends the TCP connection without a Close frame.
     pub(crate) fn cut(self) {
-        self.socket.get_ref().shutdown(Shutdown::Both).unwrap();
+        self.socket.cut();
     }
 
     /// Says that no more will come from here, and reads to the end.
     pub(crate) fn fall_silent(self) -> Ended {
-        self.socket.get_ref().shutdown(Shutdown::Write).unwrap();
+        self.socket.fall_silent();
         self.read_to_end()
     }
 
@@ -210,7 +162,7 @@ impl Client {
     pub(crate) fn read_to_end(mut self) -> Ended {
         let mut code = None;
         loop {
-            match self.socket.read() {
+            match self.socket.frames.read() {
                 Ok(Message::Text(text)) => self.heard.add(&text),
                 Ok(Message::Close(close)) => code = close.map(|close| close.code.into()),
                 Ok(_) => {}
@@ -227,8 +179,4 @@ pub(crate) struct Ended {
     pub(crate) heard: Carried,
     /// What the other side's Close frame said.
     pub(crate) code: Option<u16>,
-}
-
-pub(crate) fn invocation(target: &str, arguments: &[&str]) -> Value {
-    json!({"type": 1, "invocationId": "1", "target": target, "arguments": arguments})
 }

@@ -1,7 +1,7 @@
 //! Known traffic: every counter equals the known number, and gauges come back to zero.
 
 use serde_json::json;
-use testbed::clients::{NodeClient, Transport, start_node};
+use testbed::clients::{NodeClient, Task, Transport, start_node};
 use testbed::hub::shared_hubs;
 use testbed::tools::EnvoyVersion;
 
@@ -36,7 +36,7 @@ fn known_traffic_is_counted_exactly_on_one_worker_thread_and_on_four() {
         let mut clients = Vec::new();
         for (name, count, ..) in ENDINGS {
             for number in 0..count {
-                let mut client = Client::connect(&envoy, "/chat", &[]);
+                let mut client = Client::connect(&envoy, "/chat");
                 // Lengths in 7 and in 16 bits.
                 client.echo("short");
                 client.echo(&"long, ".repeat(100 * number as usize + 50));
@@ -85,7 +85,7 @@ fn known_traffic_is_counted_exactly_on_one_worker_thread_and_on_four() {
         expected.extend(counters.map(|(name, value)| (name.to_owned(), value)));
         settles(&name, &envoy, |_| true, &expected);
         // Nothing trickles in afterwards, when all is told of a later visit to another hub.
-        let later = Client::connect(&envoy, "/notifications", &[]).close(Some(1000));
+        let later = Client::connect(&envoy, "/notifications").close(Some(1000));
         let of_later = [
             ("websocket_messages_total{direction=received,hub=/notifications}".to_owned(), later.said.messages),
             ("websocket_connections_active{hub=/notifications}".to_owned(), 0),
@@ -105,7 +105,7 @@ fn connections_of_a_real_client_are_counted_by_transport() {
     let hubs = &shared_hubs().unwrap()[..1];
     let envoy = scrape::start(hubs, 4, json!({}), |_| {});
     let running = Transport::ALL.map(|transport| {
-        start_node(NodeClient { url: envoy.url(), transport, connects: 6, ..NodeClient::default() }).unwrap()
+        start_node(NodeClient { task: Task::of(envoy.url(), 6), transport, ..NodeClient::default() }).unwrap()
     });
     let gauges = |open| {
         let by = |transport| format!("signalr_gateway_connections_active{{hub=/chat,transport={transport}}}");

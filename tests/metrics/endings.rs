@@ -7,12 +7,13 @@ use testbed::envoy::{Envoy, EnvoyOptions, Filter, Patch, Watched, put_routes_fir
 use testbed::http;
 use testbed::hub::{Hub, HubOptions};
 use testbed::process::wait_for;
+use testbed::raw::http2::{Connection, Tunnel};
+use testbed::raw::{self, invocation};
 use testbed::tools::EnvoyVersion;
 
-use crate::client::{Client, invocation, upgrade};
+use crate::client::{Client, upgrade};
 use crate::obedient::{self, Order};
 use crate::scrape::{settles, start_version};
-use crate::tunnel::{Connection, Tunnel};
 
 /// How long Envoy lets connections of a listener be that has changed, in seconds.
 const DRAIN: &str = "1";
@@ -38,9 +39,11 @@ fn each_silent_ending_is_told_by_who_caused_it() {
 fn each_silent_ending_in(version: EnvoyVersion) {
     let mut hubs = [Hub::start(&HubOptions::default()).unwrap()];
     let envoy = start_version(version, &hubs, 2, json!({}), short_lives);
-    let idle = Client::connect(&envoy, "/chat", &[("x-ending", "idle")]);
-    let longest = Client::connect(&envoy, "/chat", &[("x-ending", "longest")]);
-    let killed = Client::connect(&envoy, "/chat", &[]);
+    let [idle, longest] = ["idle", "longest"].map(|ending| {
+        let client = raw::Client::of(&envoy.url()).header("x-ending", ending);
+        Client::with_token(&client, &client.negotiate().unwrap())
+    });
+    let killed = Client::connect(&envoy, "/chat");
     assert_eq!(idle.read_to_end().code, None);
     assert_eq!(longest.read_to_end().code, None);
     hubs[0].kill();
@@ -81,7 +84,7 @@ const BROKEN_OFF: [(&str, End, u64, &str); 9] = [
 ];
 
 fn client(envoy: &Envoy, hub: &str) -> Client {
-    Client::with_token(envoy, &format!("/{hub}"), "", &[])
+    Client::with_token(&raw::Client::of(&envoy.url()).hub(&format!("/{hub}")), "")
 }
 
 fn hub_cuts(envoy: &Envoy, hub: &str) {
@@ -106,8 +109,7 @@ fn client_ends_after_goodbye(envoy: &Envoy, hub: &str) {
 
 fn tunnel(connection: &mut Connection, hub: &str) -> Tunnel {
     let mut tunnel = connection.tunnel(&format!("/{hub}?id="));
-    tunnel.send(&json!({ "protocol": "json", "version": 1 }));
-    assert_eq!(tunnel.record(), json!({}));
+    tunnel.shake_hands();
     tunnel
 }
 
@@ -252,7 +254,7 @@ fn a_websocket_for_which_a_cluster_has_no_room_is_a_failed_handshake() {
         bootstrap["static_resources"]["clusters"][0]["circuit_breakers"] = one.clone();
     });
     let open = client(&envoy, "full");
-    assert_eq!(upgrade(&envoy.url(), "/full", &[]).err(), Some(Some(503)));
+    assert_eq!(upgrade(&envoy.url(), "/full").err(), Some(Some(503)));
     let expected = [
         ("websocket_handshake_failures_total{hub=full,status=503}".to_owned(), 1),
         ("websocket_errors_total{hub=full,kind=unavailable}".to_owned(), 1),

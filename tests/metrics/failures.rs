@@ -1,24 +1,21 @@
 //! What goes wrong before a WebSocket is open, or beside it: each failure under its own name.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read as _;
+use std::net::TcpListener;
 
 use serde_json::{Value, json};
-use testbed::clients::{NodeClient, Transport, start_node};
+use testbed::clients::{NodeClient, Task, Transport, start_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Hosts, Patch, put_routes_first, remove_health_checks};
 use testbed::hub::{Hub, HubOptions, shared_hubs};
-use tungstenite::Message;
+use testbed::raw::{self, Request, Wire};
 
 use crate::client::{Client, negotiate, upgrade};
 use crate::scrape::{Series, series, settles, start};
 
 /// Asks for `target`; returns the status and the header `x-signalr-explain`.
 fn ask(envoy: &Envoy, method: &str, target: &str, accept: &str) -> (u16, String) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
-    let request = ureq::http::Request::builder().method(method).uri(format!("{}{target}", envoy.url()));
-    let answer = agent.run(request.header("accept", accept).body(()).unwrap()).unwrap();
-    let explain = answer.headers().get("x-signalr-explain").map(|value| value.to_str().unwrap().to_owned());
-    (answer.status().as_u16(), explain.unwrap_or_default())
+    let answer = raw::ask(&envoy.url(), &Request::new(method, target).with("accept", accept));
+    (answer.status(), answer.head.one("x-signalr-explain").unwrap_or_default().to_owned())
 }
 
 /// What grew between two looks.
@@ -48,12 +45,13 @@ fn each_failure_is_counted_under_its_own_name() {
     // One thread, so that it knows every hub that was learned.
     let envoy = start(&hubs, 1, json!({}), gateway_answers);
     let base = envoy.url();
-    let fails = |target: &str| upgrade(&base, target, &[]).err().flatten();
+    let fails = |target: &str| upgrade(&base, target).err().flatten();
 
-    let ended = negotiate(&base, "/chat");
-    Client::with_token(&envoy, "/chat", &ended, &[]).close(Some(1000));
-    let held = negotiate(&base, "/chat");
-    let open = Client::with_token(&envoy, "/chat", &held, &[]);
+    let chat = raw::Client::of(&base);
+    let ended = negotiate(&base);
+    Client::with_token(&chat, &ended).close(Some(1000));
+    let held = negotiate(&base);
+    let open = Client::with_token(&chat, &held);
     let events = "text/event-stream";
 
     type Attempt<'a> = (&'a str, Option<u16>, &'a dyn Fn() -> Option<u16>, &'a [&'a str]);
@@ -99,9 +97,9 @@ fn each_failure_is_counted_under_its_own_name() {
     }
 
     // What no client of SignalR's does: a frame with a reserved opcode.
-    let mut broken = upgrade(&base, &format!("/chat?id={}", negotiate(&base, "/chat")), &[]).unwrap();
-    broken.get_mut().write_all(&[0x83, 0x80, 0, 0, 0, 0]).unwrap();
-    let _ = broken.get_mut().read(&mut [0]);
+    let mut broken = upgrade(&base, &format!("/chat?id={}", negotiate(&base))).unwrap();
+    broken.frames.get_mut().send(&[0x83, 0x80, 0, 0, 0, 0]);
+    let _ = broken.frames.get_mut().read(&mut [0]);
     drop(broken);
     hubs[0].kill();
     open.read_to_end();
@@ -124,9 +122,9 @@ fn a_transport_that_the_hub_does_not_offer_is_told_from_a_wrong_path() {
         let hubs = [Hub::start(&HubOptions { environment, ..HubOptions::default() }).unwrap()];
         let envoy = start(&hubs, 2, json!({}), |_| {});
         let connect = |transport| {
-            let target = format!("/chat?id={}", negotiate(&envoy.url(), "/chat"));
+            let target = format!("/chat?id={}", negotiate(&envoy.url()));
             match transport {
-                Transport::WebSockets => upgrade(&envoy.url(), &target, &[]).err().flatten(),
+                Transport::WebSockets => upgrade(&envoy.url(), &target).err().flatten(),
                 Transport::ServerSentEvents => Some(ask(&envoy, "GET", &target, "text/event-stream").0),
                 Transport::LongPolling => Some(ask(&envoy, "GET", &target, "*/*").0),
             }
@@ -151,14 +149,14 @@ fn a_handshake_that_fails_and_a_hub_that_falls_silent_have_their_names() {
     let options = HubOptions { environment, ..HubOptions::default() };
     let hubs = [Hub::start(&options).unwrap()];
     let envoy = start(&hubs, 2, json!({ "metrics": { "detail": "messages" } }), |_| {});
-    let patient = start_node(NodeClient { url: envoy.url(), connects: 1, ..NodeClient::default() }).unwrap();
-    let [mut odd, mut silent] = [(); 2]
-        .map(|()| upgrade(&envoy.url(), &format!("/chat?id={}", negotiate(&envoy.url(), "/chat")), &[]).unwrap());
-    odd.send(Message::text("{\"protocol\":\"odd\",\"version\":1}\u{1e}")).unwrap();
+    let patient = start_node(NodeClient { task: Task::of(envoy.url(), 1), ..NodeClient::default() }).unwrap();
+    let [mut odd, mut silent] =
+        [(); 2].map(|()| upgrade(&envoy.url(), &format!("/chat?id={}", negotiate(&envoy.url()))).unwrap());
+    odd.send(&json!({ "protocol": "odd", "version": 1 })).unwrap();
     for (name, socket) in [("odd", &mut odd), ("silent", &mut silent)] {
-        let said = socket.read().unwrap();
+        let said = socket.frames.read().unwrap();
         assert!(said.to_text().unwrap().contains("\"error\":"), "{name}: {said}");
-        while socket.read().is_ok() {}
+        while socket.frames.read().is_ok() {}
     }
     let gave_up = patient.finish().unwrap();
     let cut = gave_up.tries[0].cut.as_deref();
@@ -175,10 +173,8 @@ fn a_client_that_leaves_before_the_answer_is_a_failed_handshake_without_status()
     let hosts = Hosts::Fixed(vec![silent.local_addr().unwrap().to_string()]);
     let patch: Option<Patch> = Some(Box::new(remove_health_checks));
     let envoy = Envoy::start(&EnvoyOptions { hosts, patch, ..EnvoyOptions::default() }).unwrap();
-    let mut client = TcpStream::connect(envoy.url().trim_start_matches("http://")).unwrap();
-    let head = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-    client.write_all(head.as_bytes()).unwrap();
+    let mut client = Wire::open(&envoy.url());
+    client.send(&Request::websocket("/chat").bytes());
     let (mut upstream, _) = silent.accept().unwrap();
     // The request has passed the filter.
     assert!(upstream.read(&mut [0; 16]).unwrap() > 0);
@@ -195,7 +191,7 @@ fn a_client_that_leaves_before_the_answer_is_a_failed_handshake_without_status()
 fn the_explain_header_says_what_was_decided_and_no_secret() {
     let hubs = &shared_hubs().unwrap()[..1];
     let envoy = start(hubs, 2, json!({"explain": true}), |_| {});
-    let token = negotiate(&envoy.url(), "/chat");
+    let token = negotiate(&envoy.url());
     let forged = format!("{}x", token.split_once('.').map_or(token.as_str(), |(id, _)| id)) + ".AAAA";
     for (name, method, target, expected) in [
         ("negotiate", "POST", "/chat/negotiate?negotiateVersion=1".to_owned(), "step=negotiate; affinity=balanced"),

@@ -6,9 +6,9 @@ use serde_json::json;
 use testbed::envoy::{
     Envoy, EnvoyOptions, Filter, Hosts, Patch, Watched, balance_exactly, load_module, module_that_traps,
 };
-use testbed::http;
 use testbed::hub::{Hub, shared_hubs};
 use testbed::process::wait_for;
+use testbed::raw::{self, Request};
 
 use crate::client::{Client, upgrade};
 use crate::scrape::{Series, series};
@@ -16,7 +16,7 @@ use crate::scrape::{Series, series};
 const OPEN: usize = 60;
 
 fn start(hubs: &[Hub], concurrency: u32, per_upstream: bool, patch: Patch) -> Envoy {
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
+    let hosts = Hosts::of(hubs);
     let filter = Filter::With(json!({ "metrics": { "per_upstream": per_upstream } }));
     Envoy::start(&EnvoyOptions { filter, hosts, concurrency, patch: Some(patch), ..EnvoyOptions::default() }).unwrap()
 }
@@ -42,8 +42,7 @@ fn come_to(envoy: &Envoy, name: &str, by_pod: u64, by_hub: u64) {
         for open in [1, 0] {
             let told = || {
                 // Where a VM has trapped, Envoy answers until it is loaded anew.
-                visitor =
-                    visitor.take().or_else(|| upgrade(&envoy.url(), "/notifications", &[]).ok()).filter(|_| open == 1);
+                visitor = visitor.take().or_else(|| upgrade(&envoy.url(), "/notifications").ok()).filter(|_| open == 1);
                 let all = series(envoy);
                 assert_eq!(sums(&all), expected, "{name}: did not last");
                 sum(&all, "signalr_gateway_connections_active{") == expected[2] + open
@@ -54,7 +53,7 @@ fn come_to(envoy: &Envoy, name: &str, by_pod: u64, by_hub: u64) {
 }
 
 fn connect(envoy: &Envoy) -> Vec<Client> {
-    (0..OPEN).map(|_| Client::connect(envoy, "/chat", &[])).collect()
+    (0..OPEN).map(|_| Client::connect(envoy, "/chat")).collect()
 }
 
 #[test]
@@ -74,8 +73,8 @@ fn after_a_trap_gauges_tell_who_is_left() {
         let (by_pod, by_hub) = gauges(OPEN as u64);
         come_to(&envoy, &format!("before, {name}"), by_pod, by_hub);
 
-        let trap = http::post_with(&format!("{}/chat/negotiate", envoy.url()), &[("x-signalr-trap", "1")]);
-        assert_eq!(trap.unwrap().0, 503);
+        let trap = raw::ask(&envoy.url(), &Request::post("/chat/negotiate").with("x-signalr-trap", "1"));
+        assert_eq!(trap.status(), 503);
         // Envoy resets the others of that thread when something comes on them.
         let left: Vec<_> = thread::scope(|scope| {
             let asked: Vec<_> = open.into_iter().map(|client| scope.spawn(|| client.survives())).collect();

@@ -11,9 +11,9 @@ use std::thread;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, Watched, load_module, module_that_traps, put_routes_first};
-use testbed::http::Kept;
 use testbed::hub::shared_hubs;
 use testbed::process::{Process, free_port, run_dir, wait_for};
+use testbed::raw::{self, Request, Wire};
 use testbed::tools::{self, Skips};
 use testbed::{http, workspace};
 
@@ -120,16 +120,16 @@ fn make_trouble(envoy: &Envoy) {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..6 {
-                    Client::connect(envoy, "/chat", &[]).reset();
-                    assert_eq!(upgrade(&url, "/chat?id=made-up", &[]).err(), Some(Some(404)));
+                    Client::connect(envoy, "/chat").reset();
+                    assert_eq!(upgrade(&url, "/chat?id=made-up").err(), Some(Some(404)));
                 }
             });
         }
     });
-    Client::connect(envoy, "/chat", &[]).close(Some(1000));
+    Client::connect(envoy, "/chat").close(Some(1000));
     let mut full = Vec::new();
     let refused = loop {
-        match upgrade(&url, "/chat", &[]) {
+        match upgrade(&url, "/chat") {
             Ok(socket) => full.push(socket),
             Err(status) => break status,
         }
@@ -149,8 +149,9 @@ fn overfill_the_ledger(envoy: &Envoy, filter: &Watched) {
     });
     filter.configure(&json!({ "hubs": [{ "path": "/full" }], "limits": limits }));
     let fill = |user: u32, thread: u32, polls: u32| {
-        let poll = |poll| format!("GET /full?id={thread}-{poll} HTTP/1.1\r\nhost: a\r\nx-user: {user}\r\n\r\n");
-        Kept::open(&envoy.url()).unwrap().ask(&(0..polls).map(poll).collect::<Vec<_>>()).unwrap();
+        let user = user.to_string();
+        let poll = |poll| Request::get(&format!("/full?id={thread}-{poll}")).with("x-user", &user).bytes();
+        Wire::open(&envoy.url()).ask_all(&(0..polls).map(poll).collect::<Vec<_>>());
     };
     // As soon as it is known as a hub.
     wait_for("the new configuration", || {
@@ -171,11 +172,10 @@ fn overfill_the_ledger(envoy: &Envoy, filter: &Watched) {
 
 /// A stateful reconnect, which hubs know since .NET 8.
 fn resume(envoy: &Envoy) {
-    let negotiate = format!("{}/chat/negotiate?negotiateVersion=1&useStatefulReconnect=true", envoy.url());
-    let answer: Value = serde_json::from_str(&http::post(&negotiate).unwrap().1).unwrap();
-    let target = format!("/chat?id={}", answer["connectionToken"].as_str().unwrap());
-    drop(upgrade(&envoy.url(), &target, &[]).unwrap());
-    wait_for("the resume", || upgrade(&envoy.url(), &target, &[]).is_ok()).unwrap();
+    let token = raw::Client::of(&envoy.url()).query("useStatefulReconnect=true").negotiate().unwrap();
+    let target = format!("/chat?id={token}");
+    drop(upgrade(&envoy.url(), &target).unwrap());
+    wait_for("the resume", || upgrade(&envoy.url(), &target).is_ok()).unwrap();
 }
 
 /// The table of `docs/metrics.md`, but for [`resume`] and for what [`overfill_the_ledger`] adds.
@@ -216,7 +216,7 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     let prometheus = Prometheus::start(&programs, &envoy);
     // Prometheus looks at its targets for the first time after some seconds.
     wait_for("the first scrape", || prometheus.ask("up == 1") > 0).unwrap();
-    let _held: Vec<_> = (0..6).map(|_| Client::connect(&envoy, "/chat", &[])).collect();
+    let _held: Vec<_> = (0..6).map(|_| Client::connect(&envoy, "/chat")).collect();
     // Rates need two looks.
     for round in 1..=2 {
         make_trouble(&envoy);

@@ -187,7 +187,7 @@ fn what_a_browser_compresses_from_the_first_byte_is_counted_as_messages_of_the_w
     let hub = StandIn::start(&json!({"threshold": 0}));
     let envoy = hub.envoy();
     let connects = 3;
-    let client = BrowserClient { page: envoy.url(), url: envoy.url(), connects, ..BrowserClient::default() };
+    let client = BrowserClient::of(envoy.url(), envoy.url(), connects);
     let outcome = run_browser(&client).unwrap();
     assert_eq!(outcome.connected, connects, "{:?}", outcome.first_error());
     let connects = u64::from(connects);

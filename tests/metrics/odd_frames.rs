@@ -1,7 +1,6 @@
 //! Odd frames and odd cuts: through the filter a client and a hub hear what they hear without it, byte for byte, and what the
 //! filter counts is what was said.
 
-#[path = "odd_frames/corpus.rs"]
 mod corpus;
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +11,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager, remove_health_checks};
-use testbed::process::{PATIENCE, cores};
+use testbed::process::cores;
+use testbed::raw::{self, Wire};
 use testbed::stand_in;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::CloseFrame;
@@ -20,7 +20,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, OpCode};
 use tungstenite::{Error, Message};
 
-use crate::client::{Carried, read_until};
+use crate::client::Carried;
 use crate::scrape::{Series, settles};
 use corpus::Case;
 
@@ -122,18 +122,11 @@ struct Heard {
 }
 
 fn exchange(address: &str, bytes: &[u8], cut: Cut) -> Heard {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut wire = Wire::open(address);
     let length = bytes.len();
-    let head = format!(
-        "GET /echo?{length} HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let answer = read_until(&mut stream, b"\r\n\r\n");
-    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
-    let mut writer = stream.try_clone().unwrap();
+    let answer = wire.ask(&raw::Request::websocket(&format!("/echo?{length}")));
+    assert_eq!(answer.status(), 101, "{answer:?}");
+    let mut writer = wire.tcp().try_clone().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
             for piece in cut.apply(bytes) {
@@ -145,7 +138,7 @@ fn exchange(address: &str, bytes: &[u8], cut: Cut) -> Heard {
             }
         });
         let mut bytes = Vec::new();
-        let end = stream.read_to_end(&mut bytes).map(drop).map_err(|error| error.kind());
+        let end = wire.read_to_end(&mut bytes).map(drop).map_err(|error| error.kind());
         Heard { bytes, end }
     })
 }
@@ -232,7 +225,7 @@ fn odd_frames_pass_unaltered_and_are_counted_exactly() {
     };
     for (name, filter) in [("no filter", Filter::Absent), with("connections"), with("frames"), with("messages")] {
         let envoy = start(filter, &hub);
-        let through = hear(envoy.url().trim_start_matches("http://"), &cases);
+        let through = hear(&envoy.url(), &cases);
         let altered = through.iter().zip(&direct).filter(|(through, direct)| through != direct);
         let altered: Vec<_> = altered.map(|((case, heard), _)| (case, heard.bytes.len(), heard.end)).collect();
         assert_eq!(altered, [], "{name}");

@@ -13,7 +13,7 @@ use crate::scrape::{settles, start};
 fn connect(envoy: &Envoy, connections: usize) -> BTreeMap<String, Vec<Client>> {
     let mut pods = BTreeMap::<_, Vec<_>>::new();
     for _ in 0..connections {
-        let mut client = Client::connect(envoy, "/chat", &[]);
+        let mut client = Client::connect(envoy, "/chat");
         pods.entry(client.pod()).or_default().push(client);
     }
     pods

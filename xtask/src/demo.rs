@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use testbed::clients::{Cookies, NodeClient, Outcome, Protocol, PythonClient, Transport, run_node, run_python};
+use testbed::clients::{Cookies, NodeClient, Outcome, Protocol, Task, Transport, run_node, run_python};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, three_hubs};
 use testbed::process::wait_for_interrupt;
@@ -32,10 +32,8 @@ pub(crate) fn run(options: Demo) -> Result<ExitCode> {
     testbed::envoy::module()?;
     testbed::tools::python_clients()?;
     let hubs = three_hubs()?;
-    let hosts = Hosts::Fixed(hubs.iter().map(Hub::address).collect());
-    let without =
-        Envoy::start(&EnvoyOptions { filter: Filter::Absent, hosts: hosts.clone(), ..EnvoyOptions::default() })?;
-    let with = Envoy::start(&EnvoyOptions { hosts, ..EnvoyOptions::default() })?;
+    let without = Envoy::before(&hubs, Filter::Absent)?;
+    let with = Envoy::start(&EnvoyOptions { hosts: Hosts::of(&hubs), ..EnvoyOptions::default() })?;
     let pods: Vec<&str> = hubs.iter().map(Hub::pod).collect();
     println!("Three ASP.NET Core hubs ({}) behind Envoy, round robin.", pods.join(", "));
 
@@ -72,18 +70,12 @@ impl Client {
 
     fn run(self, url: String, connects: u32) -> Result<Outcome> {
         // A client that waits for a pod which does not know it is not worth more.
-        let try_timeout = Duration::from_secs(3);
+        let task = Task { try_timeout: Duration::from_secs(3), ..Task::of(url, connects) };
         match self {
-            Self::Node(transport, protocol, cookies) => run_node(&NodeClient {
-                url,
-                transport,
-                protocol,
-                cookies,
-                connects,
-                try_timeout,
-                ..NodeClient::default()
-            }),
-            Self::Python => run_python(&PythonClient { url, connects, try_timeout, ..PythonClient::default() }),
+            Self::Node(transport, protocol, cookies) => {
+                run_node(&NodeClient { task, transport, protocol, cookies, ..NodeClient::default() })
+            }
+            Self::Python => run_python(&task),
         }
     }
 

@@ -8,12 +8,14 @@ mod dotnet;
 mod go;
 mod java;
 mod python;
+mod task;
 
 pub use chromium::{BrowserClient, drive_chromium, run_browser};
 pub use dotnet::{DotnetClient, HttpVersion, certificate, run_dotnet};
 pub use go::{GoClient, run_go};
 pub use java::{JavaClient, run_java};
-pub use python::{PythonClient, run_python, run_signalrcore};
+pub use python::{run_python, run_signalrcore};
+pub use task::Task;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -72,26 +74,18 @@ pub enum Cookies {
 }
 
 /// Microsoft's JavaScript client, in Node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeClient {
-    /// The base URL, such as [`crate::envoy::Envoy::url`].
-    pub url: String,
-    /// The path of the hub, and a query if there is one.
-    pub hub: String,
+    /// What it is to do.
+    #[serde(flatten)]
+    pub task: Task,
     /// The only transport it may use.
     pub transport: Transport,
     /// The hub protocol.
     pub protocol: Protocol,
     /// What it does with cookies.
     pub cookies: Cookies,
-    /// How many connections it makes.
-    pub connects: u32,
-    /// How many of them at the same time.
-    pub parallel: u32,
-    /// How long each connection stays open once it has proved itself.
-    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
-    pub hold: Duration,
     /// WebSockets without negotiating first.
     pub skip_negotiation: bool,
     /// Asks for stateful reconnect.
@@ -103,30 +97,6 @@ pub struct NodeClient {
     pub gate: Option<String>,
     /// Headers of its own on all requests.
     pub headers: BTreeMap<String, String>,
-    /// How long one try may take, holding aside. One that is expected to fail is not worth much of it.
-    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
-    pub try_timeout: Duration,
-}
-
-impl Default for NodeClient {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            hub: "/chat".into(),
-            transport: Transport::WebSockets,
-            protocol: Protocol::Json,
-            cookies: Cookies::Kept,
-            connects: 20,
-            parallel: 10,
-            hold: Duration::ZERO,
-            skip_negotiation: false,
-            stateful_reconnect: false,
-            rounds: 0,
-            gate: None,
-            headers: BTreeMap::new(),
-            try_timeout: PATIENCE,
-        }
-    }
 }
 
 /// What came of all the tries.
@@ -203,9 +173,7 @@ pub fn run_node(client: &NodeClient) -> Result<Outcome> {
 }
 
 fn run_node_with(client: &NodeClient, options: &Value) -> Result<Outcome> {
-    let command = node("signalr.mjs", options)?;
-    let timeout = allowance(client.connects, client.parallel, client.try_timeout, client.hold);
-    report("node-client", command, timeout)
+    report("node-client", node("signalr.mjs", options)?, client.task.allowance())
 }
 
 /// Runs a program of `tests/clients` in Node, tells it `options`, and returns its report.
@@ -223,7 +191,8 @@ pub fn start_node(client: NodeClient) -> Result<Running> {
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let folder = process::run_dir()?;
     let [held, release] = ["held", "release"].map(|what| folder.join(format!("client-{serial}.{what}")));
-    let client = NodeClient { parallel: client.connects, hold: 2 * PATIENCE, ..client };
+    let task = Task { parallel: client.task.connects, hold: 2 * PATIENCE, ..client.task };
+    let client = NodeClient { task, ..client };
     let mut options = serde_json::to_value(&client)?;
     options["held"] = serde_json::to_value(&held)?;
     options["release"] = serde_json::to_value(&release)?;
@@ -287,17 +256,8 @@ fn report<Report: DeserializeOwned>(name: &str, command: Command, timeout: Durat
         .with_context(|| format!("no report of {name}: {}", String::from_utf8_lossy(&report)))
 }
 
-/// The time in which the driver itself ends every try, and a little more.
-fn allowance(connects: u32, parallel: u32, each: Duration, hold: Duration) -> Duration {
-    (each + hold) * connects.div_ceil(parallel.max(1)) + PATIENCE
-}
-
 fn driver(name: &str) -> PathBuf {
     workspace().join("tests/clients").join(name)
-}
-
-fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -306,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_driver_gets_the_names_it_reads() {
-        let client = NodeClient { hold: Duration::from_secs(2), cookies: Cookies::Refused, ..NodeClient::default() };
+        let task = Task { hold: Duration::from_secs(2), ..Task::default() };
+        let client = NodeClient { task, cookies: Cookies::Refused, ..NodeClient::default() };
         let told: serde_json::Value = serde_json::to_value(&client).unwrap();
         for (field, expected) in [
             ("holdMs", serde_json::json!(2_000)),

@@ -21,6 +21,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::hub::Hub;
 use crate::process::{Process, free_port, run_dir, wait_for};
 use crate::tools::{self, EnvoyVersion};
 use crate::{http, workspace};
@@ -41,6 +42,13 @@ pub enum Hosts {
     Fixed(Vec<String>),
     /// [`Envoy::set_endpoints`] changes them later.
     Changing(Vec<(String, HealthStatus)>),
+}
+
+impl Hosts {
+    /// These hubs, which stay where they are.
+    pub fn of(hubs: &[Hub]) -> Self {
+        Self::Fixed(hubs.iter().map(Hub::address).collect())
+    }
 }
 
 /// How Envoy is set up.
@@ -88,6 +96,11 @@ pub struct Envoy {
 }
 
 impl Envoy {
+    /// Starts the newest Envoy with this filter before these hubs.
+    pub fn before(hubs: &[Hub], filter: Filter) -> Result<Self> {
+        Self::start(&EnvoyOptions { filter, hosts: Hosts::of(hubs), ..EnvoyOptions::default() })
+    }
+
     /// Starts Envoy and waits until it serves and knows its hubs healthy.
     pub fn start(options: &EnvoyOptions) -> Result<Self> {
         let mut envoy = Self::launch(options)?;

@@ -1,7 +1,7 @@
 //! Real Envoy, real ASP.NET Core hubs and clients that others wrote, for the demo and the tests.
 //!
 //! A test starts hubs ([`hub`]), an Envoy in front of them ([`envoy`]), and runs clients through it
-//! ([`clients`]). What they need is fetched once into a cache ([`tools`]). Everything started ends
+//! ([`clients`], or [`raw`] ones of its own). What they need is fetched once into a cache ([`tools`]). Everything started ends
 //! when its value is dropped, and also when this process is killed ([`process`]).
 //!
 //! It is a crate of its own so that `cargo xtask demo` and the tests share it, and so that nothing
@@ -13,6 +13,7 @@ pub mod envoy;
 pub mod http;
 pub mod hub;
 pub mod process;
+pub mod raw;
 pub mod stand_in;
 pub mod tools;
 

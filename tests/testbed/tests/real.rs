@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use testbed::clients::{
-    BrowserClient, Cookies, NodeClient, Protocol, PythonClient, Transport, run_browser, run_node, run_python,
-    start_node,
+    BrowserClient, Cookies, NodeClient, Protocol, Task, Transport, run_browser, run_node, run_python, start_node,
 };
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts};
 use testbed::http;
@@ -17,9 +16,8 @@ fn clients_reach_a_single_hub_by_every_transport() {
     let hub = Hub::start(&HubOptions::default()).unwrap();
     for cookies in [Cookies::Kept, Cookies::Refused] {
         for transport in Transport::ALL {
-            let outcome =
-                run_node(&NodeClient { url: hub.url(), transport, cookies, connects: 6, ..NodeClient::default() });
-            let outcome = outcome.unwrap();
+            let client = NodeClient { task: Task::of(hub.url(), 6), transport, cookies, ..NodeClient::default() };
+            let outcome = run_node(&client).unwrap();
             assert_eq!(outcome.connected, 6, "{transport:?}, {cookies:?}: {:?}", outcome.first_error());
             let attempt = &outcome.tries[0];
             assert_eq!(attempt.transport.as_deref(), Some(format!("{transport:?}").as_str()));
@@ -27,11 +25,11 @@ fn clients_reach_a_single_hub_by_every_transport() {
     }
     for transport in [Transport::WebSockets, Transport::LongPolling] {
         let protocol = Protocol::MessagePack;
-        let client = NodeClient { url: hub.url(), transport, protocol, connects: 6, ..NodeClient::default() };
+        let client = NodeClient { task: Task::of(hub.url(), 6), transport, protocol, ..NodeClient::default() };
         let outcome = run_node(&client).unwrap();
         assert_eq!(outcome.connected, 6, "{transport:?}, {protocol:?}: {:?}", outcome.first_error());
     }
-    let outcome = run_python(&PythonClient { url: hub.url(), connects: 6, ..PythonClient::default() }).unwrap();
+    let outcome = run_python(&Task::of(hub.url(), 6)).unwrap();
     assert_eq!(outcome.connected, 6, "{:?}", outcome.first_error());
     let requests = hub.requests().unwrap();
     assert!(requests.iter().any(|request| request.method == "POST" && request.path == "/chat/negotiate"));
@@ -46,8 +44,7 @@ fn a_page_reaches_a_hub_on_its_own_site_and_on_another() {
     let hub = Hub::start(&options).unwrap();
     for (name, page) in [("own", hub.url()), ("another", site)] {
         for transport in Transport::ALL {
-            let client =
-                BrowserClient { page: page.clone(), url: hub.url(), transport, connects: 3, ..Default::default() };
+            let client = BrowserClient { transport, ..BrowserClient::of(page.clone(), hub.url(), 3) };
             let outcome = run_browser(&client).unwrap();
             assert_eq!(outcome.connected, 3, "{name} site, {transport:?}: {:?}", outcome.first_error());
         }
@@ -59,20 +56,18 @@ fn without_affinity_clients_fail_and_say_which_pods_they_met() {
     let hubs = three_hubs().unwrap();
     let envoy = Envoy::start(&EnvoyOptions {
         filter: Filter::Absent,
-        hosts: Hosts::Fixed(hubs.iter().map(Hub::address).collect()),
+        hosts: Hosts::of(&hubs),
         // One worker: round robin then sends the second request elsewhere without fail.
         concurrency: 1,
         ..EnvoyOptions::default()
     })
     .unwrap();
     // Some wait for a pod that does not know them, and would do so for as long as they may.
-    let (url, try_timeout) = (envoy.url(), Duration::from_secs(10));
-    let client = NodeClient { url: url.clone(), connects: 5, parallel: 1, try_timeout, ..NodeClient::default() };
-    let outcome = run_node(&client).unwrap();
+    let task = Task { parallel: 1, try_timeout: Duration::from_secs(10), ..Task::of(envoy.url(), 5) };
+    let outcome = run_node(&NodeClient { task: task.clone(), ..NodeClient::default() }).unwrap();
     assert_eq!((outcome.tried, outcome.connected), (5, 0));
     assert!(outcome.tries.iter().all(|attempt| attempt.negotiated_pod.is_some()));
-    let client = PythonClient { url, connects: 5, parallel: 1, try_timeout, ..PythonClient::default() };
-    assert_eq!(run_python(&client).unwrap().connected, 0);
+    assert_eq!(run_python(&task).unwrap().connected, 0);
     assert!(envoy.counter("cluster.hubs.upstream_rq_total").unwrap() > 0);
 }
 
@@ -89,7 +84,7 @@ fn hosts_change_while_envoy_runs_and_a_held_connection_is_seen() {
             ..EnvoyOptions::default()
         })
         .unwrap();
-        let held = start_node(NodeClient { url: envoy.url(), connects: 3, ..NodeClient::default() }).unwrap();
+        let held = start_node(NodeClient { task: Task::of(envoy.url(), 3), ..NodeClient::default() }).unwrap();
         held.wait_held().unwrap();
         assert_eq!(envoy.counter("http.signalr.downstream_cx_upgrades_active").unwrap(), 3);
         let outcome = held.release().unwrap();

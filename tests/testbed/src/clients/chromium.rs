@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Outcome, Transport, milliseconds, node, report};
+use super::{Outcome, Task, Transport, node, report};
 use crate::process::PATIENCE;
 use crate::{target_dir, tools};
 
@@ -18,38 +18,20 @@ const WHOLE_DRIVE: Duration = Duration::from_secs(10 * PATIENCE.as_secs());
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BrowserClient {
-    /// The page, such as the hub's own. On another site than `url`, the browser's rules for that hold.
+    /// The page, such as the hub's own. On another site than the hub, the browser's rules for that hold.
     pub page: String,
-    /// The base URL of the hub.
-    pub url: String,
-    /// The path of the hub.
-    pub hub: String,
+    /// What it is to do.
+    #[serde(flatten)]
+    pub task: Task,
     /// The only transport it may use.
     pub transport: Transport,
-    /// How many connections the page makes.
-    pub connects: u32,
-    /// How many of them at the same time; a browser holds six on HTTP/1.1.
-    pub parallel: u32,
-    /// How long each connection stays open once it has proved itself.
-    #[serde(rename = "holdMs", serialize_with = "milliseconds")]
-    pub hold: Duration,
-    /// How long one try may take, holding aside. One that is expected to fail is not worth much of it.
-    #[serde(rename = "tryMs", serialize_with = "milliseconds")]
-    pub try_timeout: Duration,
 }
 
-impl Default for BrowserClient {
-    fn default() -> Self {
-        Self {
-            page: String::new(),
-            url: String::new(),
-            hub: "/chat".into(),
-            transport: Transport::WebSockets,
-            connects: 10,
-            parallel: 2,
-            hold: Duration::ZERO,
-            try_timeout: PATIENCE,
-        }
+impl BrowserClient {
+    /// A page that makes so many connections to the chat hub behind `url`.
+    pub fn of(page: String, url: String, connects: u32) -> Self {
+        // A browser holds six at the same time on HTTP/1.1.
+        Self { page, task: Task { parallel: 2, ..Task::of(url, connects) }, transport: Transport::WebSockets }
     }
 }
 

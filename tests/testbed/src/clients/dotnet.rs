@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{NodeClient, Outcome, allowance, driver, report};
+use super::{NodeClient, Outcome, driver, report};
 use crate::{process, tools};
 
 /// The .NET release that the client is built for.
@@ -36,9 +36,7 @@ pub struct DotnetClient {
 
 /// Runs the .NET client to its end.
 pub fn run_dotnet(client: &DotnetClient) -> Result<Outcome> {
-    let common = &client.common;
-    let timeout = allowance(common.connects, common.parallel, common.try_timeout, common.hold);
-    report("dotnet-client", program(&serde_json::to_string(client)?)?, timeout)
+    report("dotnet-client", program(&serde_json::to_string(client)?)?, client.common.task.allowance())
 }
 
 /// A fresh certificate for 127.0.0.1, signed by itself, and its key, both in one PEM.

@@ -1,15 +1,20 @@
 //! HTTP/1.1 messages as bytes on a socket (RFC 9112): nothing is normalised, so that a test sees what was sent.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
-use testbed::process::PATIENCE;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::process::PATIENCE;
 
 /// A start line and header fields, names in lower case, values and order as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) start: String,
-    pub(crate) fields: Vec<(String, Vec<u8>)>,
+pub struct Head {
+    /// The first line.
+    pub start: String,
+    /// Name and value of each field.
+    pub fields: Vec<(String, Vec<u8>)>,
 }
 
 impl Head {
@@ -25,18 +30,19 @@ impl Head {
     }
 
     /// Every value of the field `name`, which must be in lower case.
-    pub(crate) fn all(&self, name: &str) -> Vec<String> {
+    pub fn all(&self, name: &str) -> Vec<String> {
         let values = self.fields.iter().filter(|(key, _)| key == name);
         values.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
     }
 
     /// The first value of the field `name`.
-    pub(crate) fn one(&self, name: &str) -> Option<String> {
-        self.all(name).into_iter().next()
+    pub fn one(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.fields.iter().find(|(key, _)| key == name)?;
+        std::str::from_utf8(value).ok()
     }
 
     /// The same without these fields.
-    pub(crate) fn without(mut self, names: &[&str]) -> Self {
+    pub fn without(mut self, names: &[&str]) -> Self {
         self.fields.retain(|(name, _)| !names.contains(&name.as_str()));
         self
     }
@@ -44,36 +50,54 @@ impl Head {
 
 /// What may follow a head.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Body {
+pub enum Body {
     /// What the head says, and nothing when it says nothing: a request.
-    AsTold,
+    OfRequest,
     /// What the head says, or else everything until the connection ends: a response.
-    ToTheEnd,
-    /// Nothing, whatever the head says: the answer to HEAD, 101, 204, 304.
-    Nothing,
+    OfResponse,
 }
 
 /// One end of a connection. Reads and writes pass through it also when HTTP is over, as after a 101.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub struct Wire {
     stream: TcpStream,
     /// Read, but not consumed.
     ahead: Vec<u8>,
 }
 
 impl Wire {
-    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        Self::new(TcpStream::connect(address)?)
+    /// A connection to the server of this URL.
+    pub fn open(url: &str) -> Self {
+        Self::new(TcpStream::connect(authority(url)).unwrap()).unwrap()
     }
 
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+    /// The same from this address of this machine.
+    pub fn open_from(address: Ipv4Addr, url: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        socket.connect(&authority(url).parse::<SocketAddr>().unwrap().into()).unwrap();
+        Self::new(socket.into()).unwrap()
+    }
+
+    /// A connection that somebody else has opened.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream, ahead: Vec::new() })
     }
 
+    /// Sends these bytes.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.write_all(bytes).unwrap();
+    }
+
+    /// The TCP connection, to end it or to write to it while something is read.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// The next head, or `None` when the other side has closed.
-    pub(crate) fn read_head(&mut self) -> io::Result<Option<Head>> {
+    pub fn read_head(&mut self) -> io::Result<Option<Head>> {
         let end = loop {
             if let Some(at) = self.ahead.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break at + 4;
@@ -87,16 +111,16 @@ impl Wire {
     }
 
     /// The content that follows `head`, without its framing.
-    pub(crate) fn read_body(&mut self, head: &Head, body: Body) -> io::Result<Vec<u8>> {
+    pub fn read_body(&mut self, head: &Head, body: Body) -> io::Result<Vec<u8>> {
         let chunked = head.all("transfer-encoding").iter().any(|coding| coding.eq_ignore_ascii_case("chunked"));
-        let length = head.one("content-length").map(|text| text.parse().map_err(|_| broken("no length: {text}")));
+        let length =
+            head.one("content-length").map(|text| text.parse().map_err(|_| broken(&format!("no length: {text}"))));
         match (body, chunked, length.transpose()?) {
-            (Body::Nothing, ..) => Ok(Vec::new()),
             (_, true, Some(_)) => Err(broken("framed twice")),
             (_, true, None) => self.read_chunks(),
             (_, false, Some(length)) => self.take(length),
-            (Body::AsTold, false, None) => Ok(Vec::new()),
-            (Body::ToTheEnd, false, None) => {
+            (Body::OfRequest, false, None) => Ok(Vec::new()),
+            (Body::OfResponse, false, None) => {
                 while self.read_ahead()? {}
                 Ok(std::mem::take(&mut self.ahead))
             }
@@ -104,7 +128,7 @@ impl Wire {
     }
 
     /// One chunk of a chunked body; an empty one is the last.
-    pub(crate) fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
+    pub fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
         let line = self.read_line()?;
         let size = usize::from_str_radix(line.trim(), 16).map_err(|_| broken(&format!("no chunk size: {line:?}")))?;
         let chunk = self.take(size)?;
@@ -176,6 +200,15 @@ impl Write for Wire {
     }
 }
 
-fn broken(what: &str) -> io::Error {
+/// Has the TCP connection end with RST instead of FIN.
+pub fn reset_at_close(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
+fn authority(url: &str) -> &str {
+    url.trim_start_matches("http://")
+}
+
+pub(super) fn broken(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }

@@ -1,7 +1,6 @@
 //! Tier 6: Blazor Server, which asks more of a gateway than a hub alone: page, circuit and farewell are requests of
 //! their own, and a circuit that lost its connection is asked for by a new negotiate.
 
-#[path = "blazor/visits.rs"]
 mod visits;
 
 use std::collections::BTreeSet;

@@ -1,9 +1,7 @@
 //! Tier 6: what moves under a connection, gateways, keys and pods, with real hubs behind real Envoys with four worker
 //! threads each.
 
-#[path = "topology/requests.rs"]
 mod requests;
-#[path = "topology/second_cluster.rs"]
 mod second_cluster;
 
 use std::collections::BTreeSet;
@@ -12,15 +10,11 @@ use requests::{
     Answer, Negotiated, Polling, Socket, Step, Visit, Visitor, negotiate, negotiate_on, negotiate_with, request,
 };
 use serde_json::{Value, json};
-use testbed::clients::{NodeClient, Outcome, Running, Transport, run_node, start_node};
+use testbed::clients::{NodeClient, Outcome, Running, Task, Transport, run_node, start_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, HealthStatus, Hosts, Patch};
 use testbed::hub::{Hub, HubOptions, shared_hubs, three_hubs};
 use testbed::process::wait_for;
 use testbed::tools::EnvoyVersion;
-
-fn fixed(hubs: &[Hub]) -> Hosts {
-    Hosts::Fixed(hubs.iter().map(Hub::address).collect())
-}
 
 fn all(hubs: &[Hub], health: HealthStatus) -> Vec<(String, HealthStatus)> {
     hubs.iter().map(|hub| (hub.address(), health)).collect()
@@ -69,14 +63,14 @@ fn connects(gateway: &Envoy, negotiated: &Negotiated) {
 
 /// The hub that gets this id does not know it: to the client the sign to negotiate anew.
 fn is_unknown_to_the_hub(name: &str, answer: &Answer) {
-    assert_eq!(answer.status, 404, "{name}: {answer:?}");
-    assert!(answer.pod.is_some(), "{name}: it was Envoy that answered: {answer:?}");
+    assert_eq!(answer.status(), 404, "{name}: {answer:?}");
+    assert!(answer.pod().is_some(), "{name}: it was Envoy that answered: {answer:?}");
 }
 
 #[test]
 fn gateways_with_the_same_keys_are_one() {
     let hubs = shared_hubs().unwrap();
-    let [oldest, newest] = EnvoyVersion::ALL.map(|version| gateway(version, fixed(hubs), keys(&["shared"])));
+    let [oldest, newest] = EnvoyVersion::ALL.map(|version| gateway(version, Hosts::of(hubs), keys(&["shared"])));
     for (negotiating, connecting) in [(&oldest, &newest), (&newest, &oldest)] {
         let mut pods = BTreeSet::new();
         for _ in 0..60 {
@@ -103,7 +97,7 @@ fn gateways_with_the_same_keys_are_one() {
 #[test]
 fn a_gateway_with_other_keys_takes_nobody_anywhere() {
     let hubs = shared_hubs().unwrap();
-    let [here, there] = ["here", "there"].map(|key| gateway(EnvoyVersion::Newest, fixed(hubs), keys(&[key])));
+    let [here, there] = ["here", "there"].map(|key| gateway(EnvoyVersion::Newest, Hosts::of(hubs), keys(&[key])));
     for _ in 0..12 {
         let negotiated = negotiate(&here.url());
         is_unknown_to_the_hub("other keys", &request(&there.url(), Step::WebSocket, &negotiated.id));
@@ -120,7 +114,8 @@ fn a_key_from_the_environment_outlives_the_gateway() {
         let start = || {
             let environment = vec![("SIGNALR_AFFINITY_KEY".to_owned(), "k".repeat(32))];
             let filter = Filter::With(settings.clone());
-            Envoy::start(&EnvoyOptions { filter, hosts: fixed(hubs), environment, ..EnvoyOptions::default() }).unwrap()
+            Envoy::start(&EnvoyOptions { filter, hosts: Hosts::of(hubs), environment, ..EnvoyOptions::default() })
+                .unwrap()
         };
         let envoy = start();
         let negotiated: Vec<_> = (0..12).map(|_| negotiate(&envoy.url())).collect();
@@ -147,7 +142,7 @@ fn a_key_from_the_environment_outlives_the_gateway() {
 fn keys_rotate_without_losing_a_connection() {
     let hubs = shared_hubs().unwrap();
     let [before, during, after] =
-        [&["old"][..], &["new", "old"], &["new"]].map(|ids| gateway(EnvoyVersion::Newest, fixed(hubs), keys(ids)));
+        [&["old"][..], &["new", "old"], &["new"]].map(|ids| gateway(EnvoyVersion::Newest, Hosts::of(hubs), keys(ids)));
     for _ in 0..6 {
         connects(&during, &negotiate(&before.url()));
         connects(&after, &negotiate(&during.url()));
@@ -169,7 +164,7 @@ impl Held {
 
     fn start(envoy: &Envoy) -> Self {
         let clients = Transport::ALL.map(|transport| {
-            let client = NodeClient { url: envoy.url(), transport, connects: Self::EACH, ..NodeClient::default() };
+            let client = NodeClient { task: Task::of(envoy.url(), Self::EACH), transport, ..NodeClient::default() };
             (transport, start_node(client).unwrap())
         });
         clients.iter().for_each(|(_, running)| running.wait_held().unwrap());
@@ -214,7 +209,7 @@ fn a_dead_pod_makes_its_clients_negotiate_anew_and_no_others() {
         for step in Step::ALL {
             let answer = request(&envoy.url(), step, &lost.id);
             is_unknown_to_the_hub(&format!("{name}, {step:?}"), &answer);
-            assert_ne!(answer.pod.as_deref(), Some("hub-1"));
+            assert_ne!(answer.pod(), Some("hub-1"));
             gone += 1;
             connects(&envoy, &negotiate(&envoy.url()));
         }
@@ -234,7 +229,7 @@ fn a_dead_pod_makes_its_clients_negotiate_anew_and_no_others() {
 
     assert!(routes(&envoy, "host_gone") >= f64::from(gone), "not all of {gone} were counted");
     for transport in Transport::ALL {
-        let client = NodeClient { url: envoy.url(), transport, connects: 12, ..NodeClient::default() };
+        let client = NodeClient { task: Task::of(envoy.url(), 12), transport, ..NodeClient::default() };
         let outcome = run_node(&client).unwrap();
         assert_eq!(outcome.connected, 12, "{transport:?}: {:?}", outcome.first_error());
     }
@@ -342,13 +337,13 @@ fn a_new_pod_moves_nobody_and_gets_its_share() {
 fn a_websocket_that_broke_off_finds_its_pod_again() {
     let hubs = shared_hubs().unwrap();
     for version in EnvoyVersion::ALL {
-        let envoy = gateway(version, fixed(hubs), json!({}));
+        let envoy = gateway(version, Hosts::of(hubs), json!({}));
         for _ in 0..30 {
             let negotiated = negotiate(&envoy.url());
             Socket::open(&envoy.url(), &negotiated.id).unwrap().cut();
             let again = request(&envoy.url(), Step::WebSocket, &negotiated.id);
-            assert!([404, 409].contains(&again.status), "{again:?}");
-            assert_eq!(again.pod, Some(negotiated.pod), "{version:?}: {again:?}");
+            assert!([404, 409].contains(&again.status()), "{again:?}");
+            assert_eq!(again.pod(), Some(negotiated.pod.as_str()), "{version:?}: {again:?}");
         }
         assert_eq!(routes(&envoy, "routed"), 60.0, "{version:?}");
     }
@@ -358,7 +353,7 @@ fn a_websocket_that_broke_off_finds_its_pod_again() {
 #[test]
 fn a_negotiate_with_a_stale_id_begins_anew() {
     let hubs = shared_hubs().unwrap();
-    let envoy = gateway(EnvoyVersion::Newest, fixed(hubs), json!({}));
+    let envoy = gateway(EnvoyVersion::Newest, Hosts::of(hubs), json!({}));
     let mut stale = negotiate_with(&envoy.url(), "");
     let mut pods = BTreeSet::new();
     for _ in 0..12 {

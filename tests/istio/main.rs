@@ -3,26 +3,21 @@
 //! In the folder `istio`, `gateway.yaml` is the gateway's configuration before they are applied, and `control_plane.rs`
 //! stands in for istiod: the real one comes later.
 
-#[path = "istio/control_plane.rs"]
 mod control_plane;
-#[path = "limits/jwt.rs"]
+#[path = "../limits/jwt.rs"]
 mod jwt;
-#[path = "http2/tunnel.rs"]
-mod tunnel;
-#[path = "istio/users.rs"]
 mod users;
-#[path = "limits/wire.rs"]
-mod wire;
 
 use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use testbed::clients::{Cookies, NodeClient, PythonClient, Transport, run_node, run_python};
+use testbed::clients::{Cookies, NodeClient, Task, Transport, run_node, run_python};
 use testbed::envoy::{Envoy, EnvoyOptions, module};
 use testbed::http;
 use testbed::hub::{Hub, three_hubs};
 use testbed::process::{run_dir, wait_for};
+use testbed::raw::Client;
 use testbed::tools::EnvoyVersion;
 
 const KEY: &str = "all gateways of this test have this key";
@@ -79,14 +74,12 @@ impl Gateway {
 
     /// Begins a connection by long polling and returns its token.
     fn negotiate(&self) -> String {
-        let (_, answer) = http::post(&format!("{}/chat/negotiate?negotiateVersion=1", self.envoy.url())).unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        answer["connectionToken"].as_str().unwrap().to_owned()
+        Client::of(&self.envoy.url()).negotiate().unwrap()
     }
 
     /// The first poll, which is answered at once.
     fn poll(&self, token: &str) -> u16 {
-        http::get(&format!("{}/chat?id={token}", self.envoy.url())).unwrap().0
+        Client::of(&self.envoy.url()).poll(token).status()
     }
 
     /// Sends nothing to the hub, which only the pod with the connection accepts.
@@ -110,17 +103,12 @@ fn clients_reach_their_pod_through_the_chain_that_istiod_makes() {
         let gateway = Gateway::start(&format!("istio-clients-{version:?}"), version, &hubs);
         let url = gateway.envoy.url();
         for transport in Transport::ALL {
-            let client = NodeClient {
-                url: url.clone(),
-                transport,
-                cookies: Cookies::Refused,
-                connects: CONNECTS,
-                ..NodeClient::default()
-            };
+            let (task, cookies) = (Task::of(url.clone(), CONNECTS), Cookies::Refused);
+            let client = NodeClient { task, transport, cookies, ..NodeClient::default() };
             let outcome = run_node(&client).unwrap();
             assert_eq!(outcome.connected, CONNECTS, "{version:?} {transport:?}: {:?}", outcome.first_error());
         }
-        let outcome = run_python(&PythonClient { url, connects: CONNECTS, ..PythonClient::default() }).unwrap();
+        let outcome = run_python(&Task::of(url, CONNECTS)).unwrap();
         assert_eq!(outcome.connected, CONNECTS, "{version:?} pysignalr: {:?}", outcome.first_error());
 
         assert!(hubs.iter().all(|hub| negotiations(hub) > 0), "{version:?}: some pod got no client at all");
