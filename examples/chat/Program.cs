@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Connections;
+using Microsoft.AspNetCore.Rewrite;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -62,6 +63,15 @@ namespace Chat
                 }
                 return next();
             });
+            if (Settings.MovedFrom != null)
+            {
+                var moved = new RewriteOptions();
+                app.UseRewriter(moved.AddRedirect($"^{Settings.MovedFrom.Trim('/')}/(.*)", "$1", StatusCodes.Status307TemporaryRedirect));
+            }
+            if (Settings.HttpsPort != null)
+            {
+                app.UseWhen(context => context.Request.Path != "/healthz", https => https.UseHttpsRedirection());
+            }
             if (!Settings.Hubs.Contains("/"))
             {
                 app.UseDefaultFiles();

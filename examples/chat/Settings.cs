@@ -32,6 +32,14 @@ namespace Chat
         public static readonly TimeSpan? Patience =
             Text("PATIENCE_SECONDS") is string seconds ? TimeSpan.FromSeconds(int.Parse(seconds)) : (TimeSpan?)null;
 
+        /// <summary>
+        /// A prefix under which the hubs once were, such as `/old`. Requests there are redirected to the same path without it.
+        /// </summary>
+        public static readonly string MovedFrom = Text("MOVED_FROM");
+
+        /// <summary>The framework's own variable: with it, requests by http are redirected to https at this port.</summary>
+        public static readonly string HttpsPort = Text("ASPNETCORE_HTTPS_PORT");
+
         public static readonly string[] CorsOrigins = List("CORS_ORIGINS", "");
         public static readonly string PathBase = Text("PATH_BASE");
         public static readonly string SignalrJs = Text("SIGNALR_JS");

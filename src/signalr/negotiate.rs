@@ -94,7 +94,7 @@ fn is_sealable(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len()) && !id.bytes().any(|byte| byte.is_ascii_control())
 }
 
-/// Whether an answer of this content type may be a negotiate's. Clients do not look at it, and hubs of other makes send
+/// Whether an answer of this content type may be a negotiate's. Most clients do not look at it, and hubs of other makes send
 /// `text/plain` or none; but what is streamed must not be held back, and a page is no answer.
 pub fn may_be_negotiate_answer(content_type: Option<&[u8]>) -> bool {
     let Some(content_type) = content_type else { return true };

@@ -17,6 +17,7 @@ mod http2;
 mod negotiate;
 mod override_host;
 mod pin;
+mod redirects;
 mod steering;
 mod untouched;
 mod workers;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use envoy_signalr::token::Purpose;
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ const V1: &str = r#"{"negotiateVersion":1,"connectionId":"pub","connectionToken"
 const V0: &str =
     r#"{"connectionId":"tok","availableTransports":[{"transport":"LongPolling","transferFormats":["Text"]}]}"#;
 const ODD: &str = "\t{ \"x\" : [1, 2.50, {\"connectionToken\":\"no\"}] ,\r\n\"availableTransports\":[],\"connectionToken\": \"\\u0074ok\" , \"y\":\"\\/\u{e9}\", \"connectionId\":\"pub\" }\n";
+const TOKEN: &str = r#""connectionToken":"tok"#;
+const NO_TYPE: &str = "";
 const MOST: usize = 16 * 1_024;
 
 /// How the content of an answer is sent.
@@ -69,22 +72,19 @@ fn cases() -> Vec<Case> {
     let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xab\xae\x05\0".to_vec();
     let classic = r#"{"Url":"/signalr","ConnectionToken":"b","ConnectionId":"a","ProtocolVersion":"2.0"}"#;
     vec![
-        case("length", Length, V1, SealedBehind(r#""connectionToken":"tok"#)),
-        case("chunked", Chunks(50), V1, SealedBehind(r#""connectionToken":"tok"#)),
-        case("single-bytes", Chunks(1), V1, SealedBehind(r#""connectionToken":"tok"#)),
+        case("length", Length, V1, SealedBehind(TOKEN)),
+        case("chunked", Chunks(50), V1, SealedBehind(TOKEN)),
+        case("single-bytes", Chunks(1), V1, SealedBehind(TOKEN)),
         case("odd-but-right", Chunks(7), ODD, SealedBehind(r#""\u0074ok"#)),
-        Case {
-            content_type: "Application/JSON; charset=utf-8",
-            ..case("charset", Length, V1, SealedBehind(r#""connectionToken":"tok"#))
-        },
+        Case { content_type: "Application/JSON; charset=utf-8", ..case("charset", Length, V1, SealedBehind(TOKEN)) },
         Case { version: "", ..case("version-0", Length, V0, SealedBehind(r#""connectionId":"tok"#)) },
         case("version-0-for-1", Length, V0, SealedBehind(r#""connectionId":"tok"#)),
-        case("the-longest", Length, long(MOST), SealedBehind(r#""connectionToken":"tok"#)),
-        case("the-longest-chunked", Chunks(4_096), long(MOST), SealedBehind(r#""connectionToken":"tok"#)),
+        case("the-longest", Length, long(MOST), SealedBehind(TOKEN)),
+        case("the-longest-chunked", Chunks(4_096), long(MOST), SealedBehind(TOKEN)),
         case("too-long", Length, long(MOST + 1), Same("too_large")),
         case("too-long-chunked", Chunks(4_096), long(MOST + 1), Same("too_large")),
         case("far-too-long-chunked", Chunks(65_536), long(4 * 1_024 * 1_024), Same("too_large")),
-        case("id-to-encode", Length, V0.replace("tok", "t+k"), Same("unsealed")),
+        case("odd-id", Length, V0.replace("tok", r"t\u0001k"), Same("unsealed")),
         case(
             "redirect",
             Length,
@@ -96,7 +96,13 @@ fn cases() -> Vec<Case> {
         case("cut-json", Length, &V1[..V1.len() - 1], Same("unrecognised")),
         case("empty-chunked", Chunks(1), "", Same("unrecognised")),
         case("classic", Length, classic, Same("unrecognised")),
-        Case { content_type: "text/plain", ..case("plain-text", Length, V1, Same("unrecognised")) },
+        Case { content_type: "text/plain", ..case("plain-text", Length, V1, SealedBehind(TOKEN)) },
+        Case { content_type: "text/json; charset=utf-8", ..case("text-json", Chunks(9), V1, SealedBehind(TOKEN)) },
+        Case { content_type: "application/octet-stream", ..case("bytes", Length, V1, SealedBehind(TOKEN)) },
+        Case { content_type: NO_TYPE, ..case("no-type", Length, V1, SealedBehind(TOKEN)) },
+        Case { content_type: "text/html", ..case("as-a-page", Length, V1, Same("unrecognised")) },
+        Case { content_type: "text/event-stream", ..case("as-events", Chunks(9), V1, Same("unrecognised")) },
+        Case { content_type: "application/x-ndjson", ..case("as-lines", Chunks(9), V1, Same("unrecognised")) },
         Case { encoding: Some("gzip"), ..case("gzip", Chunks(5), gzip, Same("encoded")) },
         Case { status: "401 Unauthorized", ..case("unauthorized", Length, V1, Same("failed")) },
         Case { status: "404 Not Found", ..case("not-found", Chunks(9), V1, Same("failed")) },
@@ -108,9 +114,10 @@ fn cases() -> Vec<Case> {
 fn pod(cases: Vec<Case>) -> Script {
     Arc::new(move |received, wire| {
         let case = cases.iter().find(|case| received.path() == format!("/{}/negotiate", case.name)).unwrap();
-        let fields = [("content-type", case.content_type), ("x-kept", "as it was")];
+        let content_type = (case.content_type != NO_TYPE).then_some(("content-type", case.content_type));
         let encoding = case.encoding.map(|encoding| ("content-encoding", encoding));
-        let head = head(case.status, &[&fields, encoding.as_slice()].concat());
+        let fields = [&[("x-kept", "as it was")], content_type.as_slice(), encoding.as_slice()].concat();
+        let head = head(case.status, &fields);
         write(wire, head, case)
     })
 }
@@ -242,4 +249,44 @@ fn an_answer_longer_than_envoys_buffer_arrives() {
     let answer = gateway.ask(&Request::post("/length/negotiate?negotiateVersion=1"));
     assert_eq!(answer.body.len(), 40_000);
     assert_eq!(gateway.ask(&Request::post("/empty/negotiate?negotiateVersion=1")).status(), 200);
+}
+
+/// Other applications negotiate as well, and where no hubs are listed any `POST …/negotiate` may be theirs: a stream is not held
+/// back, of whatever content type, beyond what an answer may have.
+#[test]
+fn what_another_application_streams_to_a_negotiate_is_not_held_back() {
+    let plain = "more than any hub answers ".repeat(MOST / 25);
+    let streams = [
+        ("text/event-stream", "data: 1\n\n"),
+        ("text/html; charset=utf-8", "<!doctype html>"),
+        ("text/plain", plain.as_str()),
+        ("application/octet-stream", plain.as_str()),
+    ];
+    let seen = Arc::new(AtomicBool::new(false));
+    let (flag, sent) = (seen.clone(), streams.map(|(content_type, first)| (content_type, first.to_owned())));
+    let pod: Script = Arc::new(move |received, wire| {
+        let asked: usize = received.path().split('/').nth(1).unwrap().parse().unwrap();
+        let (content_type, first) = &sent[asked];
+        let head = head("200 OK", &[("content-type", content_type), ("transfer-encoding", "chunked")]);
+        wire.write_all(&[head, format!("\r\n{:x}\r\n{first}\r\n", first.len()).into_bytes()].concat())?;
+        wait_for("the client to see the first part", || flag.swap(false, Ordering::SeqCst))
+            .map_err(io::Error::other)?;
+        wire.write_all(b"4\r\nlast\r\n0\r\n\r\n")
+    });
+    for (version, options) in every_version(&json!({})) {
+        let gateway = Gateway::with([pod.clone()], options);
+        for (number, (content_type, first)) in streams.into_iter().enumerate() {
+            let mut connection = Wire::open(&gateway.envoy.url());
+            connection.send(&Request::post(&format!("/{number}/negotiate")).bytes());
+            let head = connection.read_head().unwrap().unwrap();
+            assert_eq!(head.all("content-type"), [content_type], "{version:?}");
+            let mut body = Vec::new();
+            while body.len() < first.len() {
+                body.extend(connection.read_chunk().unwrap());
+            }
+            seen.store(true, Ordering::SeqCst);
+            body.extend(connection.read_body(&head, Body::OfRequest).unwrap());
+            assert!(body == [first.as_bytes(), b"last"].concat(), "{version:?} {content_type}");
+        }
+    }
 }

@@ -95,6 +95,8 @@ pub struct NodeClient {
     pub rounds: u32,
     /// A URL whose answer it awaits before each of these rounds, and before it ends the connection.
     pub gate: Option<String>,
+    /// Takes a certificate that nobody has signed.
+    pub trusts_any_certificate: bool,
     /// Headers of its own on all requests.
     pub headers: BTreeMap<String, String>,
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
@@ -102,6 +103,18 @@ pub fn three_hubs_with(change: impl FnOnce(&mut [HubOptions])) -> Result<Vec<Hub
     let mut options: Vec<_> = options.collect();
     change(&mut options);
     Hub::start_all(&options)
+}
+
+/// Starts a pod whose hub, at `/chat`, is philippseith's for Go, and returns its address.
+pub fn start_go_hub(pod: &str) -> Result<(Process, String)> {
+    let port = free_port()?;
+    let mut command = Command::new(tools::go_hub()?);
+    command.arg(serde_json::json!({ "port": port, "pod": pod }).to_string());
+    let mut process = Process::spawn(pod, command)?;
+    let address = format!("127.0.0.1:{port}");
+    let health = format!("http://{address}/healthz");
+    process.wait_ready(|| http::get(&health).is_ok_and(|(status, _)| status == 200))?;
+    Ok((process, address))
 }
 
 impl Hub {

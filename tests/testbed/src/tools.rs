@@ -19,7 +19,7 @@ pub use clients::{autobahn, node_clients, python_clients};
 pub use debian::prometheus;
 pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};
-pub use go::{go, go_client};
+pub use go::{go, go_client, go_hub};
 pub use java::{java, java_client};
 pub use rust::{RustTarget, wasm_bindgen_runner};
 pub use skips::{Skips, count_skips};

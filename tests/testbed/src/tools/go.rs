@@ -1,4 +1,4 @@
-//! The SignalR client for Go of philippseith, and the program that drives it.
+//! The SignalR client and server for Go of philippseith, and the programs that drive them.
 //!
 //! Go keeps what it fetches and builds in the user's own caches, as it always does; `go.sum` pins the content.
 use std::path::{Path, PathBuf};
@@ -30,8 +30,15 @@ pub fn go_client() -> Result<PathBuf> {
     Ok(source()?.fetched(build)?.join("client"))
 }
 
+/// The program that serves a Go hub.
+pub fn go_hub() -> Result<PathBuf> {
+    go()?;
+    Ok(source()?.fetched(build)?.join("hub"))
+}
+
 pub(super) fn state() -> Result<State> {
-    let skipped = |error| State::Optional(format!("{error} Without it the tests of the Go client are skipped"));
+    let skipped =
+        |error| State::Optional(format!("{error} Without it the tests of the Go client and of Go hubs are skipped"));
     go().map_or_else(|error| Ok(skipped(error)), |()| Ok(source()?.state()))
 }
 
@@ -41,9 +48,9 @@ fn minor(version: &str) -> Option<u32> {
 }
 
 fn source() -> Result<Source> {
-    let files = ["go.mod", "go.sum", "main.go"].map(|name| project().join(name));
+    let files = ["go.mod", "go.sum", "main.go", "hub/main.go"].map(|name| project().join(name));
     Ok(Source {
-        name: "the Go client".into(),
+        name: "the Go client and hub".into(),
         folder: format!("go-client-{}", fingerprint(files.iter().map(PathBuf::as_path))?),
         from: "Go's module proxy, philippseith/signalr, and building it",
         megabytes: 17,
@@ -51,11 +58,14 @@ fn source() -> Result<Source> {
 }
 
 fn build(to: &Path) -> Result<()> {
-    let mut build = Command::new(GO.name);
-    build.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-o"]).arg(to.join("client")).arg(".");
-    // No other Go than the one that is here, and no C compiler.
-    build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0").current_dir(project());
-    process::run("go", build, DOWNLOAD_TIMEOUT).map(drop)
+    for (program, package) in [("client", "."), ("hub", "./hub")] {
+        let mut build = Command::new(GO.name);
+        build.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-o"]).arg(to.join(program)).arg(package);
+        // No other Go than the one that is here, and no C compiler.
+        build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0").current_dir(project());
+        process::run("go", build, DOWNLOAD_TIMEOUT)?;
+    }
+    Ok(())
 }
 
 fn project() -> PathBuf {

@@ -34,7 +34,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("Node clients".to_owned(), clients::node_source()?.state()),
         ("Python clients".to_owned(), clients::python_state()),
         ("Java client".to_owned(), java::state()?),
-        ("Go client".to_owned(), go::state()?),
+        ("Go client and hub".to_owned(), go::state()?),
         ("browser".to_owned(), chromium::state()),
         ("Prometheus".to_owned(), debian::prometheus_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
