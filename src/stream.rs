@@ -138,7 +138,7 @@ impl Stream {
         let decision = affinity::decide(&settings, &exchange, head, moment.now.seconds());
         let hub = self.label(&exchange.hub, moment.store);
         let key = websocket_key(&exchange, head, moment);
-        let limits = settings.limits_for(peer.is_exempt(&settings.limits.client));
+        let limits = settings.limits_for(peer.is_exempt(&settings.limits.client, head));
         let session = self.session(&exchange, &hub, &decision, limits, head, peer);
         let (https, supplied_key) = (http::is_https(head), key.is_some());
         let request = Box::new(Request { exchange, hub, decision, session, https, supplied_key });

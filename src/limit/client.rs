@@ -2,7 +2,7 @@
 //!
 //! Whatever tells clients apart, only a keyed hash of it is kept, so shared memory and logs give nobody away.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use percent_encoding::percent_decode;
@@ -19,8 +19,58 @@ pub struct ClientKey(pub(crate) [u8; 8]);
 /// Where a request came from, by what Envoy vouches for.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    address: Option<IpAddr>,
+    address: Option<Address>,
     claim: Option<Vec<u8>>,
+}
+
+/// An address, and which client it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Address {
+    written: IpAddr,
+    /// The IPv4 address inside `written`, if it carries one.
+    client: IpAddr,
+}
+
+impl Address {
+    fn new(written: IpAddr) -> Self {
+        Self { written, client: embedded(written).map_or(written, IpAddr::V4) }
+    }
+
+    /// What the proxy nearest to the filter wrote into `name`: the last entry of the last header, because a proxy adds its own
+    /// behind what the client sent.
+    fn in_header(head: &Head, name: &str) -> Option<Self> {
+        Self::read(head.all(name).last()?.rsplit(|byte| *byte == b',').next()?)
+    }
+
+    /// An address as proxies write it: by itself, with a port, or in brackets.
+    fn read(value: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(value.trim_ascii()).ok()?;
+        let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+        let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+        text.parse().ok().or_else(with_port).or_else(in_brackets).map(Self::new)
+    }
+
+    /// The network that counts as one client.
+    fn network(self, settings: &ClientSettings) -> String {
+        let prefix = if self.client.is_ipv4() { settings.ipv4_prefix } else { settings.ipv6_prefix };
+        IpNet::new(self.client, prefix).map(|network| network.trunc().to_string()).unwrap_or_default()
+    }
+}
+
+/// The IPv4 address whose holder an IPv6 address stands for: mapped (RFC 4291 section 2.5.5.2), translated by NAT64 (RFC 6052
+/// section 2.1) or of 6to4 (RFC 3056).
+///
+/// A connection from any of them comes from the holder of that IPv4 address, since that is where the answers go. As IPv6, all
+/// that one translator speaks for would share a /64 and be one client, and with 6to4 one address would be 65,536 clients, as
+/// many as its /48 has networks.
+fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => None,
+    }
 }
 
 impl Peer {
@@ -28,7 +78,7 @@ impl Peer {
     /// nameless client.
     pub fn new(source_address: &[u8]) -> Self {
         let text = str::from_utf8(source_address).unwrap_or_default();
-        Self { address: text.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical()), claim: None }
+        Self { address: text.parse::<SocketAddr>().ok().map(|address| Address::new(address.ip())), claim: None }
     }
 
     /// Adds the claim of [`ClientKeySource::JwtClaim`] as `jwt_authn` verified it: the bytes of a text or of a number.
@@ -36,23 +86,38 @@ impl Peer {
         Self { claim, ..self }
     }
 
-    /// Whether no limit holds for it.
-    pub fn is_exempt(&self, settings: &ClientSettings) -> bool {
-        self.address.is_some_and(|ip| settings.exempt.iter().any(|network| network.contains(&ip)))
-    }
-
-    /// The network that counts as one client.
-    fn network(&self, settings: &ClientSettings) -> String {
-        let Some(ip) = self.address else { return String::new() };
-        let prefix = if ip.is_ipv4() { settings.ipv4_prefix } else { settings.ipv6_prefix };
-        IpNet::new(ip, prefix).map(|network| network.trunc().to_string()).unwrap_or_default()
+    /// Whether no limit holds for the client that sent `head`.
+    pub fn is_exempt(&self, settings: &ClientSettings, head: &Head) -> bool {
+        let address = match &settings.key {
+            // The peer is the proxy, whose own address may well be of a network that is exempt: then nobody would be limited.
+            ClientKeySource::AddressHeader(name) => Address::in_header(head, name),
+            ClientKeySource::SourceAddress
+            | ClientKeySource::Header(_)
+            | ClientKeySource::Cookie(_)
+            | ClientKeySource::JwtClaim(_)
+            | ClientKeySource::Query(_) => self.address,
+        };
+        address.is_some_and(|address| {
+            settings
+                .exempt
+                .iter()
+                .any(|network| network.contains(&address.client) || network.contains(&address.written))
+        })
     }
 }
 
 /// The key of the client that sent `head` from `peer`; `None` if it has none and is to be refused for that.
 pub(super) fn key(settings: &ClientSettings, head: &Head, peer: &Peer, secret: &Secret) -> Option<ClientKey> {
+    let of_address = |address: Option<Address>| {
+        let network = address.map(|address| address.network(settings)).unwrap_or_default();
+        Some(ClientKey(keyed_hash(secret, "address", network.as_bytes())))
+    };
     let named = match &settings.key {
-        ClientKeySource::SourceAddress => None,
+        ClientKeySource::SourceAddress => return of_address(peer.address),
+        ClientKeySource::AddressHeader(name) => match Address::in_header(head, name) {
+            None => None,
+            address => return of_address(address),
+        },
         ClientKeySource::Header(name) => head.get(name).map(<[u8]>::to_vec),
         ClientKeySource::Cookie(name) => {
             head.cookies().find(|(cookie, _)| *cookie == name.as_bytes()).map(|(_, value)| value.to_vec())
@@ -60,13 +125,10 @@ pub(super) fn key(settings: &ClientSettings, head: &Head, peer: &Peer, secret: &
         ClientKeySource::Query(name) => query(head, name.as_bytes()),
         ClientKeySource::JwtClaim(_) => peer.claim.clone(),
     };
-    let is_address = settings.key == ClientKeySource::SourceAddress;
-    match named.filter(|name| !name.is_empty()) {
-        Some(name) => Some(ClientKey(keyed_hash(secret, "name", &name))),
-        None if is_address || settings.absent == AbsentKey::Address => {
-            Some(ClientKey(keyed_hash(secret, "address", peer.network(settings).as_bytes())))
-        }
-        None => None,
+    match (named.filter(|name| !name.is_empty()), settings.absent) {
+        (Some(name), _) => Some(ClientKey(keyed_hash(secret, "name", &name))),
+        (None, AbsentKey::Address) => of_address(peer.address),
+        (None, AbsentKey::Refuse) => None,
     }
 }
 
@@ -100,12 +162,80 @@ mod tests {
             ("[2001:db8::1]:80", "[2001:db8::ffff:1]:80", true),
             ("[2001:db8::1]:80", "[2001:db8:0:1::1]:80", false),
             ("[::ffff:192.0.2.1]:80", "192.0.2.2:80", true),
+            ("[64:ff9b::192.0.2.1]:80", "192.0.2.2:80", true),
+            ("[64:ff9b::192.0.2.1]:80", "[64:ff9b::192.0.3.1]:80", false),
+            // RFC 8215: where the IPv4 address stands in it is for the network to say.
+            ("[64:ff9b:1::192.0.2.1]:80", "192.0.2.1:80", false),
+            ("[2002:c000:201::1]:80", "192.0.2.2:80", true),
+            ("[2002:c000:201:1::1]:80", "[2002:c000:201:2::1]:80", true),
+            ("[2002:c000:201::1]:80", "[2002:c000:301::1]:80", false),
             ("/run/envoy.sock", "", true),
         ] {
             assert_eq!(address(one) == address(other), same, "{one} and {other}");
         }
-        assert!(Peer::new(b"10.9.8.7:1").is_exempt(&settings(ClientKeySource::SourceAddress)));
-        assert!(!Peer::new(b"11.0.0.1:1").is_exempt(&settings(ClientKeySource::SourceAddress)));
+    }
+
+    #[test]
+    fn an_address_in_a_header_is_what_the_nearest_proxy_wrote() {
+        let client = |headers: &[&str]| {
+            let headers: Vec<_> = headers.iter().map(|value| ("x-forwarded-for", *value)).collect();
+            key_of(ClientKeySource::AddressHeader("x-forwarded-for".to_owned()), &headers, "192.0.2.1:80")
+        };
+        let is = |address: &str| key_of(ClientKeySource::SourceAddress, &[], address);
+        let proxy = is("192.0.2.1:80");
+        for (name, headers, expected) in [
+            ("an address", vec!["198.51.100.7"], is("198.51.100.8:1")),
+            ("with a port", vec!["198.51.100.7:40001"], is("198.51.100.8:1")),
+            ("IPv6", vec!["2001:db8::1"], is("[2001:db8::2]:1")),
+            ("IPv6 with a port", vec!["[2001:db8::1]:40001"], is("[2001:db8::2]:1")),
+            ("IPv6 in brackets", vec!["[2001:db8::1]"], is("[2001:db8::2]:1")),
+            ("IPv4 in IPv6", vec!["[::ffff:198.51.100.7]:40001"], is("198.51.100.8:1")),
+            ("the last of a list", vec!["203.0.113.9, 198.51.100.7:1"], is("198.51.100.8:1")),
+            ("the last of several headers", vec!["203.0.113.9", "203.0.113.10,198.51.100.7"], is("198.51.100.8:1")),
+            ("none", vec![], proxy),
+            ("empty", vec![""], proxy),
+            ("an empty entry at the end", vec!["203.0.113.9,"], proxy),
+            ("a name", vec!["203.0.113.9, unknown"], proxy),
+            ("half a port", vec!["198.51.100.7:"], proxy),
+            ("too large a port", vec!["198.51.100.7:65536"], proxy),
+            ("IPv4 in brackets", vec!["[198.51.100.7]"], proxy),
+            ("no text", vec!["198.51.100.7\u{fffd}"], proxy),
+        ] {
+            assert_eq!(client(&headers), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_no_address_in_the_header_is_refused_where_that_is_configured() {
+        let source = || ClientKeySource::AddressHeader("x-real-ip".to_owned());
+        let settings = ClientSettings { absent: AbsentKey::Refuse, ..settings(source()) };
+        for (name, value, expected) in [("an address", "192.0.2.1", true), ("none", "unknown", false)] {
+            let head = Head::new(vec![("x-real-ip".to_owned(), value.into())]);
+            let key = key(&settings, &head, &Peer::new(b"192.0.2.1:80"), &Secret::new([1; 32]));
+            assert_eq!(key.is_some(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_address_that_a_client_is_known_by_is_the_one_that_can_be_exempt() {
+        let header = || ClientKeySource::AddressHeader("x-real-ip".to_owned());
+        let user = || ClientKeySource::Header("x-real-ip".to_owned());
+        let networks = || ["10.0.0.0/8", "2002:c000:200::/40"].map(|network| network.parse().unwrap()).to_vec();
+        for (name, key, value, peer, expected) in [
+            ("inside", ClientKeySource::SourceAddress, None, "10.9.8.7:1", true),
+            ("outside", ClientKeySource::SourceAddress, None, "11.0.0.1:1", false),
+            ("inside, in IPv6", ClientKeySource::SourceAddress, None, "[64:ff9b::10.9.8.7]:1", true),
+            ("inside as it is written", ClientKeySource::SourceAddress, None, "[2002:c000:201::1]:1", true),
+            ("a name of an address that is inside", user(), Some("ann"), "10.9.8.7:1", true),
+            ("in the header", header(), Some("10.9.8.7:40001"), "11.0.0.1:1", true),
+            ("the proxy only", header(), Some("11.0.0.1"), "10.9.8.7:1", false),
+            ("the proxy, and no address", header(), Some("unknown"), "10.9.8.7:1", false),
+            ("the proxy, and no header", header(), None, "10.9.8.7:1", false),
+        ] {
+            let head = Head::new(value.map(|value| ("x-real-ip".to_owned(), value.into())).into_iter().collect());
+            let settings = ClientSettings { exempt: networks(), ..settings(key) };
+            assert_eq!(Peer::new(peer.as_bytes()).is_exempt(&settings, &head), expected, "{name}");
+        }
     }
 
     #[test]

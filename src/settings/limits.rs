@@ -54,6 +54,8 @@ pub enum ClientKeySource {
     SourceAddress,
     /// A request header, in lower case.
     Header(String),
+    /// The address in a request header, in lower case.
+    AddressHeader(String),
     /// A cookie.
     Cookie(String),
     /// A claim of the token that `jwt_authn` has verified.
@@ -151,12 +153,9 @@ fn check_client(raw: raw::LimitClient) -> Result<ClientSettings, SettingsError> 
     let field = |name: &str| format!("limits.client.key.{name}");
     let key = match raw.key {
         raw::ClientKeySource::SourceAddress => ClientKeySource::SourceAddress,
-        raw::ClientKeySource::Header(name) => {
-            let name = check_name(field("header"), name)?.to_ascii_lowercase();
-            if SAME_FOR_ALL.contains(&name.as_str()) {
-                return Err(SettingsError::at(field("header"), Problem::NotAClientHeader(name)));
-            }
-            ClientKeySource::Header(name)
+        raw::ClientKeySource::Header(name) => ClientKeySource::Header(check_header(field("header"), name)?),
+        raw::ClientKeySource::AddressHeader(name) => {
+            ClientKeySource::AddressHeader(check_header(field("header"), name)?)
         }
         raw::ClientKeySource::Cookie(name) => ClientKeySource::Cookie(check_name(field("cookie"), name)?),
         raw::ClientKeySource::JwtClaim(name) if name.is_empty() => {
@@ -178,6 +177,14 @@ fn check_client(raw: raw::LimitClient) -> Result<ClientSettings, SettingsError> 
         ipv6_prefix: raw.ipv6_prefix.0,
         exempt: raw.exempt,
     })
+}
+
+fn check_header(field: String, name: String) -> Result<String, SettingsError> {
+    let name = check_name(field.clone(), name)?.to_ascii_lowercase();
+    if SAME_FOR_ALL.contains(&name.as_str()) {
+        return Err(SettingsError::at(field, Problem::NotAClientHeader(name)));
+    }
+    Ok(name)
 }
 
 fn check_name(field: String, name: String) -> Result<String, SettingsError> {

@@ -14,7 +14,7 @@ pub(crate) fn crowd() -> usize {
 }
 
 /// Whoever comes from here is counted with nobody who comes without an address.
-const ANOTHER_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+pub(crate) const ANOTHER_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 pub(crate) struct Gateway {
     pub(crate) envoy: Envoy,

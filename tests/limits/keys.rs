@@ -3,11 +3,11 @@
 use envoy_signalr::settings::{Settings, Surroundings};
 use envoy_signalr::store::Secret;
 use serde_json::{Value, json};
-use testbed::envoy::{connection_manager, put_routes_first};
+use testbed::envoy::{Patch, connection_manager, put_routes_first};
 use testbed::raw::{Client, are_one};
 use testbed::workspace;
 
-use crate::gateway::Gateway;
+use crate::gateway::{ANOTHER_HOST, Gateway};
 use crate::jwt::{Key, jwks, jwt, signed};
 
 #[test]
@@ -110,6 +110,168 @@ fn addresses_are_those_that_envoy_trusts() {
     let open: Vec<_> = (0..3).map(|_| exempt.socket(&exempt.negotiate().unwrap()).unwrap()).collect();
     gateway.settles("who is exempt is counted all the same", [3, 0, 0]);
     drop(open);
+}
+
+type Pairs<'a> = [(&'a str, &'a str, bool)];
+
+/// Whether two clients are one, told apart by nothing but this header.
+fn assert_told_apart(name: &str, gateway: &Gateway, header: &str, pairs: &Pairs<'_>) {
+    let with = |value: &str| gateway.client().header(header, value);
+    for (one, other, expected) in pairs {
+        assert_eq!(are_one(&with(one), &with(other)), *expected, "{name}: {one} and {other}");
+    }
+}
+
+fn one_for_each(client: &Value) -> Value {
+    json!({ "client": client, "connections": { "per_client": 1 } })
+}
+
+/// The rows of the table in `docs/limits.md` in which a header tells the address.
+#[test]
+fn users_behind_a_proxy_are_told_apart_as_documented() {
+    fn trusts(hops: u32) -> Patch {
+        Box::new(move |bootstrap: &mut Value| connection_manager(bootstrap)["xff_num_trusted_hops"] = hops.into())
+    }
+    let skips = || -> Patch {
+        Box::new(|bootstrap: &mut Value| connection_manager(bootstrap)["skip_xff_append"] = true.into())
+    };
+    let nothing = || -> Patch { Box::new(|_: &mut Value| ()) };
+    let by_last = json!({ "key": { "header": "x-forwarded-for", "as": "address" } });
+    let azure = json!({
+        "key": { "header": "x-forwarded-for", "as": "address" },
+        "ipv4_prefix": 24,
+        "exempt": ["127.0.0.0/8", "10.0.0.0/8"],
+    });
+    let cloudflare = json!({ "key": { "header": "cf-connecting-ip", "as": "address" } });
+    // What Application Gateway writes; what the client itself wrote stands further left.
+    let ports = ("203.0.113.7:40001", "198.51.100.8:40002");
+    let tables: [(&str, Value, Patch, &str, &Pairs<'_>); 8] = [
+        (
+            "nothing before it: what a client writes is nothing",
+            json!({}),
+            nothing(),
+            "x-forwarded-for",
+            &[("192.0.2.1", "198.51.100.1", true)],
+        ),
+        (
+            "one proxy",
+            json!({}),
+            trusts(1),
+            "x-forwarded-for",
+            &[("192.0.2.1", "192.0.2.2", false), ("203.0.113.1, 192.0.2.1", "203.0.113.2, 192.0.2.1", true)],
+        ),
+        (
+            "two proxies",
+            json!({}),
+            trusts(2),
+            "x-forwarded-for",
+            &[
+                ("192.0.2.1, 198.51.100.1", "192.0.2.2, 198.51.100.1", false),
+                ("203.0.113.1, 192.0.2.1, 198.51.100.1", "203.0.113.2, 192.0.2.1, 198.51.100.1", true),
+            ],
+        ),
+        (
+            "Application Gateway: Envoy reads no port, and takes the proxy for the client",
+            json!({}),
+            trusts(1),
+            "x-forwarded-for",
+            &[(ports.0, ports.1, true)],
+        ),
+        (
+            "Application Gateway, and the last entry is Envoy's",
+            by_last,
+            nothing(),
+            "x-forwarded-for",
+            &[(ports.0, ports.1, true)],
+        ),
+        (
+            "Application Gateway",
+            azure,
+            skips(),
+            "x-forwarded-for",
+            &[
+                (ports.0, ports.1, false),
+                (ports.0, "203.0.113.7:40002", true),
+                ("[2001:db8::7]:40001", "[2001:db8::8]:40002", true),
+                ("[2001:db8::7]:40001", "[2001:db8:0:1::7]:40001", false),
+                ("[::ffff:203.0.113.7]:40001", ports.0, true),
+                ("192.0.2.1, 203.0.113.7:40001", "192.0.2.2, 203.0.113.99:40002", true),
+                // Without an address in the header it is the proxy's, and that the proxy may be exempt exempts nobody.
+                ("unknown", "192.0.2.1, ", true),
+                (ports.0, "10.0.0.1:40001", false),
+            ],
+        ),
+        (
+            "Cloudflare",
+            cloudflare.clone(),
+            nothing(),
+            "cf-connecting-ip",
+            &[
+                ("192.0.2.1", "192.0.2.2", false),
+                ("192.0.2.1", "192.0.2.1", true),
+                ("2001:db8::1", "2001:db8::2", true),
+                ("2001:db8::1", "2001:db8:0:1::1", false),
+            ],
+        ),
+        (
+            "Cloudflare: what a client writes into another header is nothing",
+            cloudflare,
+            nothing(),
+            "x-forwarded-for",
+            &[("192.0.2.1", "198.51.100.1", true)],
+        ),
+    ];
+    for (name, client, patch, header, pairs) in tables {
+        let gateway = Gateway::patched(&one_for_each(&client), patch);
+        assert_told_apart(name, &gateway, header, pairs);
+    }
+}
+
+#[test]
+fn an_exempt_address_in_a_header_has_no_limit_and_none_has_no_place() {
+    let client = json!({
+        "key": { "header": "x-real-ip", "as": "address" }, "exempt": ["10.0.0.0/8"], "absent": "refuse",
+    });
+    let gateway = Gateway::with(&one_for_each(&client));
+    let from = |address: &str| gateway.client().header("x-real-ip", address);
+    let exempt = from("10.0.0.1:40001");
+    let open: Vec<_> = (0..3).map(|_| exempt.socket(&exempt.negotiate().unwrap()).unwrap()).collect();
+    gateway.settles("who is exempt is counted all the same", [3, 0, 0]);
+    for (name, client) in [("no header", gateway.client()), ("no address", from("10.0.0.1, unknown"))] {
+        let answer = client.negotiate_answer();
+        assert_eq!(answer.reason().as_deref(), Some("This client is not known here: sign in first."), "{name}");
+    }
+    drop(open);
+}
+
+/// The rows in which the TCP connection tells the address: with nothing before the gateway, or a balancer that keeps it, each
+/// client has its own; a balancer that puts its own in its place makes one of all; the PROXY protocol tells it nevertheless.
+#[test]
+fn users_behind_a_balancer_are_told_apart_as_documented() {
+    let reads_proxy_protocol = |bootstrap: &mut Value| {
+        bootstrap["static_resources"]["listeners"][0]["listener_filters"] = json!([{
+            "name": "envoy.filters.listener.proxy_protocol",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+            },
+        }]);
+    };
+    let limits = one_for_each(&json!({}));
+    let (bare, told) = (Gateway::with(&limits), Gateway::patched(&limits, Box::new(reads_proxy_protocol)));
+    let said = |address: &str| told.client().by_proxy_protocol(address.parse().unwrap());
+    let node = || bare.client().from(ANOTHER_HOST);
+    let writes = |value: &str| said("192.0.2.1").header("x-forwarded-for", value);
+    for (name, one, other, expected) in [
+        ("two addresses", bare.client(), node(), false),
+        ("one node's address", node(), node(), true),
+        ("two clients", said("192.0.2.1"), said("192.0.2.2"), false),
+        ("one client", said("192.0.2.1"), said("192.0.2.1"), true),
+        ("IPv6", said("2001:db8::1"), said("2001:db8:0:1::1"), false),
+        ("one household", said("2001:db8::1"), said("2001:db8::2"), true),
+        ("what a client writes is nothing", writes("203.0.113.1"), writes("203.0.113.2"), true),
+    ] {
+        assert_eq!(are_one(&one, &other), expected, "{name}");
+    }
 }
 
 /// The sample of `docs/limits.md` with a lower limit. Envoy itself stands in for whoever has the keys.

@@ -29,6 +29,8 @@ struct Found {
 struct Manager {
     uses_remote_address: bool,
     normalizes_path: bool,
+    /// Whether Envoy adds the address of its peer to `x-forwarded-for`.
+    adds_peer: bool,
 }
 
 pub(crate) fn run(file: &Path) -> Result<ExitCode> {
@@ -84,6 +86,19 @@ fn warnings_of_limits(settings: &Settings, manager: Option<Manager>) -> Vec<&'st
         warnings.push(
             "limits count by the client's address, which a client can make up: set `use_remote_address: true` in the HTTP \
              connection manager",
+        );
+    }
+    if limits.client.key == ClientKeySource::Header("x-forwarded-for".to_owned()) {
+        warnings.push(
+            "each client writes into `x-forwarded-for`, and so can be as many clients as it likes: add `\"as\": \"address\"` to \
+             `limits.client.key`",
+        );
+    }
+    let by_last_entry = limits.client.key == ClientKeySource::AddressHeader("x-forwarded-for".to_owned());
+    if manager.is_some_and(|manager| by_last_entry && manager.adds_peer) {
+        warnings.push(
+            "all clients behind one proxy are one, because Envoy adds the proxy's address to `x-forwarded-for`: set \
+             `skip_xff_append: true` in the HTTP connection manager",
         );
     }
     if manager.is_some_and(|manager| !manager.normalizes_path) {
@@ -144,6 +159,7 @@ fn search(value: &Value, manager: Option<Manager>, found: &mut Vec<Found>) -> Re
                 .then(|| Manager {
                     uses_remote_address: is_set("use_remote_address"),
                     normalizes_path: is_set("normalize_path"),
+                    adds_peer: is_set("use_remote_address") && !is_set("skip_xff_append"),
                 })
                 .or(manager);
             if members.contains_key("vm_config") {
@@ -200,16 +216,19 @@ mod tests {
         check(&found[0]).unwrap()
     }
 
+    /// A bootstrap with these settings of the filter, and of the HTTP connection manager.
+    fn bootstrap(manager: &str, settings: &str) -> String {
+        let value = Value::from(settings);
+        let configuration = format!(r#"{{"@type": "google.protobuf.StringValue", "value": {value}}}"#);
+        format!(
+            r#"{{"static_resources": {{"typed_config": {{{manager} "http_filters": [{{"vm_config": {{}}, "configuration": {configuration}}}]}}}}}}"#
+        )
+    }
+
     #[test]
     fn limits_without_what_they_rest_on_are_warned_of() {
         let plugin = r#"{"hubs": HUBS, "affinity": {"keys": [{"id": "1", "secret": {"value": "0123456789abcdef0123456789abcdef"}}]}, "limits": {"connections": {"per_client": 1}}}"#;
-        let bootstrap = |manager: &str, hubs: &str| {
-            let value = Value::from(plugin.replace("HUBS", hubs));
-            let configuration = format!(r#"{{"@type": "google.protobuf.StringValue", "value": {value}}}"#);
-            format!(
-                r#"{{"static_resources": {{"typed_config": {{{manager} "http_filters": [{{"vm_config": {{}}, "configuration": {configuration}}}]}}}}}}"#
-            )
-        };
+        let bootstrap = |manager: &str, hubs: &str| bootstrap(manager, &plugin.replace("HUBS", hubs));
         let listed = r#"[{"path": "/chat"}]"#;
         for (name, text, expected) in [
             ("all there", bootstrap(r#""use_remote_address": true, "normalize_path": true,"#, listed), vec![]),
@@ -223,6 +242,24 @@ mod tests {
             ("a plugin alone", plugin.replace("HUBS", "[]"), vec!["`hubs`"]),
         ] {
             let got = warnings(&text);
+            assert_eq!(got.len(), expected.len(), "{name}: {got:?}");
+            assert!(got.iter().zip(expected).all(|(got, expected)| got.contains(expected)), "{name}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_forwarded_address_that_names_the_proxy_or_whom_the_client_likes_is_warned_of() {
+        let settings = r#"{"hubs": [{"path": "/chat"}], "affinity": {"keys": [{"id": "1", "secret": {"value": "0123456789abcdef0123456789abcdef"}}]}, "limits": {"client": {"key": KEY}, "connections": {"per_client": 1}}}"#;
+        let skips = r#""use_remote_address": true, "skip_xff_append": true, "normalize_path": true,"#;
+        let adds = r#""use_remote_address": true, "normalize_path": true,"#;
+        let address = r#"{"header": "X-Forwarded-For", "as": "address"}"#;
+        for (name, manager, key, expected) in [
+            ("Envoy adds none", skips, address, vec![]),
+            ("Envoy adds the proxy", adds, address, vec!["skip_xff_append"]),
+            ("another header", adds, r#"{"header": "cf-connecting-ip", "as": "address"}"#, vec![]),
+            ("the list as it stands", skips, r#"{"header": "x-forwarded-for"}"#, vec![r#""as": "address""#]),
+        ] {
+            let got = warnings(&bootstrap(manager, &settings.replace("KEY", key)));
             assert_eq!(got.len(), expected.len(), "{name}: {got:?}");
             assert!(got.iter().zip(expected).all(|(got, expected)| got.contains(expected)), "{name}: {got:?}");
         }

@@ -1,8 +1,11 @@
 //! The section `limits`, as an operator writes it.
 
 use ipnet::IpNet;
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::{self, Deserializer};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::Span;
 
@@ -66,14 +69,70 @@ impl Default for LimitClient {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug)]
 pub(in crate::settings) enum ClientKeySource {
     SourceAddress,
     Header(String),
+    AddressHeader(String),
     Cookie(String),
     JwtClaim(String),
     Query(String),
+}
+
+/// Every way to write a client key that is not `source_address`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NamedKey {
+    header: Option<String>,
+    r#as: Option<HeaderReading>,
+    cookie: Option<String>,
+    jwt_claim: Option<String>,
+    query: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum HeaderReading {
+    Address,
+}
+
+impl<'de> Deserialize<'de> for ClientKeySource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = ClientKeySource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`source_address`, or a map such as {\"header\": \"x-user\"}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ClientKeySource, E> {
+                match text {
+                    "source_address" => Ok(ClientKeySource::SourceAddress),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ClientKeySource, A::Error> {
+                let NamedKey { header, r#as, cookie, jwt_claim, query } =
+                    NamedKey::deserialize(MapAccessDeserializer::new(map))?;
+                match (header, r#as, cookie, jwt_claim, query) {
+                    (Some(name), None, None, None, None) => Ok(ClientKeySource::Header(name)),
+                    (Some(name), Some(HeaderReading::Address), None, None, None) => {
+                        Ok(ClientKeySource::AddressHeader(name))
+                    }
+                    (None, None, Some(name), None, None) => Ok(ClientKeySource::Cookie(name)),
+                    (None, None, None, Some(name), None) => Ok(ClientKeySource::JwtClaim(name)),
+                    (None, None, None, None, Some(name)) => Ok(ClientKeySource::Query(name)),
+                    (None, Some(_), ..) => {
+                        Err(de::Error::custom("`as` says how a `header` is read, and there is none"))
+                    }
+                    _ => Err(de::Error::custom("exactly one of `header`, `cookie`, `jwt_claim` and `query` is needed")),
+                }
+            }
+        }
+        deserializer.deserialize_any(KeyVisitor)
+    }
 }
 
 /// What becomes of a request without the client key.

@@ -2,7 +2,7 @@
 //!
 //! Every request comes on a TCP connection of its own, so that the worker threads share them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::Value;
 
@@ -20,18 +20,26 @@ pub struct Client {
     headers: Vec<(String, String)>,
     /// Added to every URL, such as `&user=ann`.
     query: String,
+    /// What a balancer says on each connection before the client does.
+    preface: String,
 }
 
 impl Client {
     /// Somebody who comes to the chat hub behind this URL.
     pub fn of(gateway: &str) -> Self {
         let (gateway, hub) = (gateway.to_owned(), "/chat".to_owned());
-        Self { gateway, address: None, hub, headers: Vec::new(), query: String::new() }
+        Self { gateway, address: None, hub, headers: Vec::new(), query: String::new(), preface: String::new() }
     }
 
     /// The same from another address of this machine: no limit counts it with those of others.
     pub fn from(self, address: Ipv4Addr) -> Self {
         Self { address: Some(address), ..self }
+    }
+
+    /// The same by way of a balancer that tells the client's address in the PROXY protocol.
+    pub fn by_proxy_protocol(self, address: IpAddr) -> Self {
+        let (family, balancer) = if address.is_ipv4() { ("TCP4", "192.0.2.200") } else { ("TCP6", "2001:db8:ffff::1") };
+        Self { preface: format!("PROXY {family} {address} {balancer} 40001 8080\r\n"), ..self }
     }
 
     /// The same at this hub.
@@ -146,10 +154,12 @@ impl Client {
     }
 
     fn wire(&self) -> Wire {
-        match self.address {
+        let mut wire = match self.address {
             Some(address) => Wire::open_from(address, &self.gateway),
             None => Wire::open(&self.gateway),
-        }
+        };
+        wire.send(self.preface.as_bytes());
+        wire
     }
 }
 
