@@ -6,6 +6,7 @@
 mod cookie;
 mod error;
 mod limits;
+mod origin;
 mod path;
 mod raw;
 
@@ -18,6 +19,7 @@ use crate::token::KeyRing;
 pub use cookie::{ClientCookie, CookieAttributes};
 pub use error::{Problem, SettingsError};
 pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, RejectionSettings};
+pub use origin::AllowedOrigin;
 pub use path::PathPattern;
 pub use raw::{AbsentKey, Detail, Mode, NegotiateRejection, OnError, PinEncoding};
 

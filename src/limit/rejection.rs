@@ -89,7 +89,7 @@ pub fn reject(limits: &Limits, limit: Limit, is_negotiate: bool, head: &Head) ->
         (settings.status, limit.message().to_owned())
     };
     if let Some(origin) = head.get("origin").and_then(|origin| str::from_utf8(origin).ok())
-        && settings.allow_origins.contains(&origin.to_ascii_lowercase())
+        && settings.allow_origins.iter().any(|allowed| allowed.allows(origin))
     {
         // Without these a page of another origin sees a network error and no reason.
         headers.push(("access-control-allow-origin", origin.to_owned()));

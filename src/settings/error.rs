@@ -84,6 +84,8 @@ pub enum Problem {
     NotAnErrorStatus(u16),
     /// Not an origin.
     NotAnOrigin(String),
+    /// An origin with a `*` that is not the first label of its host.
+    MisplacedWildcard(String),
     /// Longer than the cookie lives, so it would never happen.
     BeyondMaxAge(Duration),
 }
@@ -178,6 +180,12 @@ impl fmt::Display for Problem {
                 write!(
                     f,
                     "`{origin}` is not an origin; scheme, host and port are needed, such as `https://app.example.com`"
+                )
+            }
+            Self::MisplacedWildcard(origin) => {
+                write!(
+                    f,
+                    "`{origin}` has a `*` in the wrong place; one may stand as the first label of the host, such as `https://*.example.com`"
                 )
             }
             Self::BeyondMaxAge(max_age) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::origin::AllowedOrigin;
 use super::raw::{self, AbsentKey, Mode, NegotiateRejection, OnError};
 use super::{Lives, Problem, SettingsError, is_name_byte};
 
@@ -83,7 +84,7 @@ pub struct RejectionSettings {
     /// How a negotiate is rejected.
     pub negotiate: NegotiateRejection,
     /// Origins whose pages may read the rejection.
-    pub allow_origins: Vec<String>,
+    pub allow_origins: Vec<AllowedOrigin>,
 }
 
 const IDLE_LIVES: Lives = Lives { least: ("1s", Duration::from_secs(1)), most: ("1h", Duration::from_secs(3_600)) };
@@ -211,24 +212,14 @@ fn check_rejection(raw: raw::Reject) -> Result<RejectionSettings, SettingsError>
     if !(400..600).contains(&raw.status) {
         return Err(SettingsError::at("limits.reject.status", Problem::NotAnErrorStatus(raw.status)));
     }
-    for (index, origin) in raw.allow_origins.iter().enumerate() {
-        if !is_origin(origin) {
-            let field = format!("limits.reject.allow_origins[{index}]");
-            return Err(SettingsError::at(field, Problem::NotAnOrigin(origin.clone())));
-        }
-    }
+    let allow_origins = raw.allow_origins.iter().enumerate().map(|(index, origin)| {
+        let field = || format!("limits.reject.allow_origins[{index}]");
+        AllowedOrigin::parse(origin).map_err(|problem| SettingsError::at(field(), problem))
+    });
     Ok(RejectionSettings {
         status: raw.status,
         retry_after: RETRY_LIVES.check("limits.reject.retry_after", raw.retry_after)?,
         negotiate: raw.negotiate,
-        allow_origins: raw.allow_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
+        allow_origins: allow_origins.collect::<Result<_, _>>()?,
     })
-}
-
-/// RFC 6454 section 6.2: scheme, host and port, nothing after them.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else { return false };
-    !scheme.is_empty()
-        && !host.is_empty()
-        && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#*".contains(&byte))
 }

@@ -48,7 +48,11 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
     let hub = Hub::start(&HubOptions::default()).unwrap();
     let page = format!("{}/healthz", hub.url_by_name());
     let origin = hub.url_by_name();
-    let hub = [Hub::start(&HubOptions { cors_origins: vec![origin.clone()], ..HubOptions::default() }).unwrap()];
+    // Browsers know without DNS where every name below `localhost` is.
+    let tenant = |url: &str| url.replacen("localhost", "tenant.localhost", 1);
+    let (tenant_page, tenant_origin) = (tenant(&page), tenant(&origin));
+    let cors_origins = vec![origin.clone(), tenant_origin];
+    let hub = [Hub::start(&HubOptions { cors_origins, ..HubOptions::default() }).unwrap()];
     let gateway = |reject: Value| {
         let limits = json!({ "connections": { "per_client": 1 }, "reject": reject });
         let filter = settings(&limits);
@@ -62,6 +66,8 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
     let (by_status, _one) = gateway(json!({ "allow_origins": allowed, "negotiate": "status" }));
     let (by_default, _two) = gateway(json!({ "allow_origins": allowed }));
     let (unreadable, _three) = gateway(json!({}));
+    let tenants = origin.replacen("localhost", "*.localhost", 1);
+    let (for_tenants, _four) = gateway(json!({ "allow_origins": [tenants] }));
     let (node, browser) = (Place::Node, Place::Page(&page));
     let status_too = format!("{reason}: Status code '429'");
     for (name, place, gateway, skip, expected) in [
@@ -69,11 +75,13 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
         ("negotiate by default", node, &by_default, false, reason),
         ("negotiate by status", browser, &by_status, false, &status_too),
         ("negotiate by default", browser, &by_default, false, reason),
+        ("negotiate for tenants", Place::Page(&tenant_page), &for_tenants, false, reason),
         // A browser tells no page why a WebSocket failed, and Node's WebSocket tells the client nothing, either.
         ("skipped", node, &by_status, true, "WebSocket failed to connect."),
         ("skipped", browser, &by_status, true, "WebSocket failed to connect."),
         // Nor can a page read an answer whose origin is not its own.
         ("not allowed", browser, &unreadable, false, "Failed to fetch"),
+        ("not allowed", browser, &for_tenants, false, "Failed to fetch"),
     ] {
         let error = connect(place, gateway, "WebSockets", skip);
         println!("{name}, {place:?}: {error}");

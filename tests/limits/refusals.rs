@@ -90,13 +90,19 @@ fn a_refusal_says_why_as_configured() {
     assert_eq!((answer.status(), answer.text()), (503, reason));
     assert_eq!((answer.head.one("retry-after"), answer.head.one("cache-control")), (Some("90"), Some("no-store")));
 
-    let origins = json!({ "allow_origins": ["https://chat.example.com"] });
+    let origins = json!({ "allow_origins": ["https://chat.example.com", "https://*.tenants.example:8443"] });
     let (gateway, _open) = full(origins);
     for (origin, allowed) in [
         ("https://chat.example.com", true),
         ("https://CHAT.example.com", true),
         ("https://evil.example.com", false),
         ("https://chat.example.com.evil.com", false),
+        ("https://one.tenants.example:8443", true),
+        ("https://a.one.Tenants.example:8443", true),
+        ("https://tenants.example:8443", false),
+        ("https://eviltenants.example:8443", false),
+        ("https://one.tenants.example", false),
+        ("http://one.tenants.example:8443", false),
     ] {
         let client = gateway.client().header("origin", origin);
         let negotiate = client.negotiate_answer();
