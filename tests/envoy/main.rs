@@ -19,5 +19,6 @@ mod override_host;
 mod pin;
 mod redirects;
 mod steering;
+mod troubleshooting;
 mod untouched;
 mod workers;

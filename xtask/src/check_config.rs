@@ -24,13 +24,15 @@ struct Found {
     pins_to_draining: bool,
 }
 
-/// What limits rest on in the HTTP connection manager of an Envoy configuration.
+/// What matters of the HTTP connection manager in an Envoy configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Manager {
     uses_remote_address: bool,
     normalizes_path: bool,
     /// Whether Envoy adds the address of its peer to `x-forwarded-for`.
     adds_peer: bool,
+    /// Whether it holds requests back until they have ended.
+    buffers: bool,
 }
 
 pub(crate) fn run(file: &Path) -> Result<ExitCode> {
@@ -65,7 +67,17 @@ fn check(found: &Found) -> Result<Vec<&'static str>, String> {
         "the client cookie brings new connections to draining pods, too, because `override_host_status` has `DRAINING`: see \
          `affinity.client_cookie.mark`",
     );
-    Ok(warning.get().into_iter().chain(draining).chain(warnings_of_limits(&settings, found.manager)).collect())
+    let buffer = found.manager.is_some_and(|manager| manager.buffers).then_some(
+        "WebSockets never open, because `envoy.filters.http.buffer` waits for the end of a request and they have none: switch it off \
+         for the hubs' routes by a `BufferPerRoute` with `disabled: true`",
+    );
+    Ok(warning
+        .get()
+        .into_iter()
+        .chain(draining)
+        .chain(buffer)
+        .chain(warnings_of_limits(&settings, found.manager))
+        .collect())
 }
 
 /// What a configuration with limits rests on, and does not have.
@@ -140,11 +152,32 @@ fn find(text: &str) -> Result<Vec<Found>> {
 
 /// Whether a cluster, at any depth, has `DRAINING` in its `override_host_status`.
 fn pins_to_draining(value: &Value) -> bool {
-    let statuses = value.pointer("/override_host_status/statuses").and_then(Value::as_array);
-    statuses.is_some_and(|statuses| statuses.iter().any(|status| status == "DRAINING"))
+    is_anywhere(value, &|value| {
+        let statuses = value.pointer("/override_host_status/statuses").and_then(Value::as_array);
+        statuses.is_some_and(|statuses| statuses.iter().any(|status| status == "DRAINING"))
+    })
+}
+
+/// Whether a connection manager has Envoy's buffer among its filters, and no route of its own that switches it off.
+fn buffers(manager: &Value) -> bool {
+    let filters = manager.get("http_filters").and_then(Value::as_array).into_iter().flatten();
+    let is_off = |value: &Value| value.get("disabled").and_then(Value::as_bool).unwrap_or(false);
+    let has_type = |value: &Value, kind: &str| {
+        let own = value.get("@type").and_then(Value::as_str);
+        own.is_some_and(|own| own.ends_with(&format!("envoy.extensions.filters.http.buffer.v3.{kind}")))
+    };
+    let mut buffers =
+        filters.filter(|filter| filter.get("typed_config").is_some_and(|config| has_type(config, "Buffer")));
+    buffers.any(|filter| !is_off(filter))
+        && !is_anywhere(manager, &|value| has_type(value, "BufferPerRoute") && is_off(value))
+}
+
+/// Whether this holds for the value or for one inside it, at any depth.
+fn is_anywhere(value: &Value, holds: &impl Fn(&Value) -> bool) -> bool {
+    holds(value)
         || match value {
-            Value::Object(members) => members.values().any(pins_to_draining),
-            Value::Array(items) => items.iter().any(pins_to_draining),
+            Value::Object(members) => members.values().any(|member| is_anywhere(member, holds)),
+            Value::Array(items) => items.iter().any(|item| is_anywhere(item, holds)),
             _ => false,
         }
 }
@@ -160,6 +193,7 @@ fn search(value: &Value, manager: Option<Manager>, found: &mut Vec<Found>) -> Re
                     uses_remote_address: is_set("use_remote_address"),
                     normalizes_path: is_set("normalize_path"),
                     adds_peer: is_set("use_remote_address") && !is_set("skip_xff_append"),
+                    buffers: buffers(value),
                 })
                 .or(manager);
             if members.contains_key("vm_config") {
@@ -281,6 +315,42 @@ mod tests {
             assert!(text.contains(&settings), "{name}");
             let got = warnings(&text);
             let of_it = got.iter().filter(|warning| warning.contains("affinity.client_cookie.mark"));
+            assert_eq!(of_it.count(), expected, "{name}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_holds_websockets_back_is_warned_of() {
+        let kind = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3";
+        let shipped = fs::read_to_string(testbed::workspace().join("envoy/envoy.yaml")).unwrap();
+        let filter = |more: &str| {
+            format!(
+                r#"- {{ name: body-limit, {more} typed_config: {{ "@type": {kind}.Buffer, max_request_bytes: 1024 }} }}"#
+            )
+        };
+        let routes = |disabled: bool| {
+            format!(
+                r#"typed_per_filter_config: {{ body-limit: {{ "@type": {kind}.BufferPerRoute, disabled: {disabled} }} }}"#
+            )
+        };
+        for (name, filters, routes, expected) in [
+            ("none", String::new(), String::new(), 0),
+            ("one", filter(""), String::new(), 1),
+            ("one that is disabled", filter("disabled: true,"), String::new(), 0),
+            ("switched off for routes", filter(""), routes(true), 0),
+            ("switched on for routes", filter(""), routes(false), 1),
+        ] {
+            let text = shipped.replace(
+                "                  - name: signalr\n",
+                &format!("                  {filters}\n                  - name: signalr\n"),
+            );
+            let text = text.replace(
+                "                      routes:\n",
+                &format!("                      {routes}\n                      routes:\n"),
+            );
+            assert!(text.contains(&filters) && text.contains(&routes), "{name}");
+            let got = warnings(&text);
+            let of_it = got.iter().filter(|warning| warning.contains("envoy.filters.http.buffer"));
             assert_eq!(of_it.count(), expected, "{name}: {got:?}");
         }
     }
