@@ -4,7 +4,7 @@
 //! 1. `POST /chat/negotiate`: [`signalr`] recognises it, Envoy balances it to some pod. In the answer, [`stream`] appends
 //!    the pod's address, sealed by [`token`], to the connection id: `<id>.<sealed>`.
 //! 2. `GET /chat?id=<id>.<sealed>` (WebSocket, events or polls): [`affinity`] opens the seal, takes it off the id, and
-//!    [`route`] names the pod in the pin header. Envoy's `stateful_session`, next in line, sends the request there.
+//!    [`steer`] names the pod in the pin header. Envoy's `stateful_session`, next in line, sends the request there.
 //! 3. Every later request with the id goes the same way, through any gateway that has the key.
 //!
 //! Values come in and plans go out: the core knows neither Envoy nor a clock. Only `host`, which exists in the module

@@ -168,7 +168,7 @@ impl MessageMeter {
         Self { direction, stage, coding, handshake, tally: MessageTally::default() }
     }
 
-    /// Takes what the direction's [`crate::frame::MessageMeter`] tells. Both directions get the same `protocol`.
+    /// Takes what the direction's [`crate::frame::FrameMeter`] reports. Both directions get the same `protocol`.
     pub fn observe(&mut self, event: &Event<'_>, protocol: &mut Protocol) {
         match event {
             Event::MessageStart(coding) => {

@@ -158,7 +158,11 @@ fn only_an_id_changes_and_every_other_answer_stays_as_it_was() {
             let name = format!("{version:?} {}", case.name);
             let target = format!("/{}/negotiate{}", case.name, case.version);
             let request = Request::post(&target).with("accept-encoding", "gzip, br").with("Accept-Encoding", "zstd");
-            let answer = connection.ask(&request);
+            let mut answer = connection.ask(&request);
+            if case.content_type == "text/event-stream" {
+                // Left to be read, since most have no end.
+                answer.body = connection.read_body(&answer.head, Body::OfResponse).unwrap();
+            }
             assert_eq!(answer.head.start, format!("HTTP/1.1 {}", case.status), "{name}");
             assert_eq!(answer.head.all("x-kept"), ["as it was"], "{name}");
             assert_eq!(answer.head.one("content-encoding"), case.encoding, "{name}");
