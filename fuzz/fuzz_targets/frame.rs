@@ -1,7 +1,7 @@
 //! However a stream is cut, the frame meter tells the same.
 #![no_main]
 
-use envoy_signalr::frame::{Close, Coding, Direction, Event, FrameMeter, Opcode, FrameTally, Violation};
+use envoy_signalr::frame::{Close, Coding, Direction, Event, FrameMeter, FrameTally, Opcode, Violation};
 use envoy_signalr_fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use envoy_signalr::frame::{self, Direction};
-use envoy_signalr::messages::{Handshake, MessageKind, MessageMeter, Protocol, MessageTally, Unreadable};
+use envoy_signalr::messages::{Handshake, MessageKind, MessageMeter, MessageTally, Protocol, Unreadable};
 use envoy_signalr_fuzz::Input;
 use libfuzzer_sys::fuzz_target;
 use serde::Deserializer as _;
@@ -16,7 +16,8 @@ type Seen = (MessageTally, Handshake, Option<Unreadable>, Protocol);
 /// The stream is payload, or a WebSocket with frames.
 fn read<'a>(input: &Input<'a>, protocol: Protocol, chunks: impl Iterator<Item = &'a [u8]>) -> Seen {
     let direction = if input.choice & 1 == 0 { Direction::Received } else { Direction::Sent };
-    let (mut frames, mut meter, mut protocol) = (frame::MessageMeter::new(direction), MessageMeter::new(direction), protocol);
+    let (mut frames, mut meter, mut protocol) =
+        (frame::FrameMeter::new(direction), MessageMeter::new(direction), protocol);
     for chunk in chunks {
         if input.choice & 2 == 0 {
             meter.feed(chunk, &mut protocol);
