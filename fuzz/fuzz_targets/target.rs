@@ -40,14 +40,14 @@ fuzz_target!(|target: &[u8]| {
     assert!(signalr::may_concern(target, &SETTINGS));
     let Id::One(id) = exchange.id else { return };
     let address = Address::new(b"10.0.0.1:8080").expect("an address");
-    let route = Route::new(address.clone(), now(), Duration::from_secs(60));
+    let route = Route::new(address.clone().into(), now(), Duration::from_secs(60));
     let sealed = SETTINGS.ring.seal(Purpose::ConnectionToken, &id.value, &route, [9; NONCE_LEN]).expect("a key");
     let carried = [&target[..id.range.end], b".", sealed.as_bytes(), &target[id.range.end..]].concat();
 
     let head = head(&carried);
     let exchange = signalr::classify(&head, &SETTINGS, |_| false).expect("still the same request");
     let decision = affinity::decide(&SETTINGS, &exchange, &head, now().seconds());
-    assert_eq!(decision.pinned.map(|pinned| pinned.address), Some(address));
+    assert_eq!(decision.pinned.map(|pinned| pinned.place.address), Some(address));
     assert_eq!(decision.id, Some(id.value));
     let strip = decision.strip.expect("a route to take off");
     assert_eq!([&carried[..strip.start], &carried[strip.end..]].concat(), target);
