@@ -115,9 +115,17 @@ pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Second
             let tie = if exchange.step == Step::BlazorDisconnect { Tie::Bound } else { Tie::Preferred };
             decision.ask_client_cookie(settings, now, tie, None);
         }
+        Step::UpgradeLost if exchange.id == Id::Absent => {}
         // It is for no connection that there is.
         _ if exchange.id == Id::Several => decision.outcomes.push((Source::Nothing, Outcome::Absent)),
-        Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other => {
+        // A lost upgrade changes nothing for the hub, which answers as it would have.
+        Step::WebSocket
+        | Step::UpgradeLost
+        | Step::ServerSentEvents
+        | Step::Poll
+        | Step::Send
+        | Step::Delete
+        | Step::Other => {
             decision.ask_connection_cookie(settings, now);
             decision.ask_pending_cookie(settings, exchange, now);
             // Not its main purpose, but it names the pod of the client's last negotiate, and any other would be a guess.

@@ -28,6 +28,7 @@
 )]
 #![deny(clippy::disallowed_methods)]
 
+pub mod access_token;
 pub mod affinity;
 pub mod clock;
 #[cfg(test)]

@@ -124,7 +124,7 @@ pub enum Failure {
     TransportChanged,
     /// 409: the id is in use.
     AlreadyConnected,
-    /// A WebSocket request answered 200: the upgrade was lost on its way.
+    /// A WebSocket request whose upgrade was lost on its way: before the gateway, or behind it, where a 200 shows it.
     UpgradeLost,
     /// 401.
     Unauthorized,

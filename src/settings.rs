@@ -13,6 +13,7 @@ mod raw;
 use std::time::Duration;
 
 use crate::hub::HubLabel;
+use crate::signalr::Transport;
 use crate::store::Secret;
 use crate::token::KeyRing;
 
@@ -21,7 +22,7 @@ pub use error::{Problem, SettingsError};
 pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, RejectionSettings};
 pub use origin::AllowedOrigin;
 pub use path::PathPattern;
-pub use raw::{AbsentKey, Detail, Mode, NegotiateRejection, OnError, PinEncoding};
+pub use raw::{AbsentKey, AccessToken, Detail, Mode, NegotiateRejection, OnError, PinEncoding};
 
 /// Everything an operator chose, ready to use.
 #[derive(Debug)]
@@ -76,6 +77,12 @@ pub struct Hub {
     pub path: PathPattern,
     /// Its metric label.
     pub name: String,
+    /// Where its clients' access token travels behind the gateway.
+    pub access_token: AccessToken,
+    /// The only transports that its clients are offered; `None` for all that it has.
+    pub transports: Option<Vec<Transport>>,
+    /// Whether its event streams ask proxies not to hold them back.
+    pub unbuffered_events: bool,
 }
 
 /// How routes travel in connection ids.
@@ -180,8 +187,9 @@ fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), Setti
         "limits.reject.allow_origins",
     ];
     let field = path.strip_prefix('.').unwrap_or(path);
+    let is_list = LISTS.contains(&field) || (field.starts_with("hubs[") && field.ends_with("].transports"));
     match value {
-        serde_json::Value::Array(_) if !LISTS.contains(&field) => {
+        serde_json::Value::Array(_) if !is_list => {
             let field = if field.is_empty() { "configuration" } else { field };
             Err(SettingsError::at(field, Problem::NotAnObject))
         }
@@ -249,9 +257,28 @@ fn hubs(raw: Vec<raw::Hub>) -> Result<Hubs, SettingsError> {
         if name == HubLabel::OTHER {
             return Err(SettingsError::at(format!("hubs[{index}].name"), Problem::ReservedHubName));
         }
-        hubs.push(Hub { path, name });
+        let raw::Hub { access_token, transports, unbuffered_events, .. } = hub;
+        let transports =
+            transports.map(|names| check_transports(&format!("hubs[{index}].transports"), &names)).transpose()?;
+        hubs.push(Hub { path, name, access_token, transports, unbuffered_events });
     }
     Ok(Hubs::Listed(hubs))
+}
+
+fn check_transports(field: &str, names: &[String]) -> Result<Vec<Transport>, SettingsError> {
+    if names.is_empty() {
+        return Err(SettingsError::at(field, Problem::Empty));
+    }
+    let mut transports = Vec::new();
+    for name in names {
+        let transport = Transport::ALL.into_iter().find(|transport| transport.label() == name);
+        let transport = transport.ok_or_else(|| SettingsError::at(field, Problem::NotATransport(name.clone())))?;
+        if transports.contains(&transport) {
+            return Err(SettingsError::at(field, Problem::Duplicate(name.clone())));
+        }
+        transports.push(transport);
+    }
+    Ok(transports)
 }
 
 fn check_pin(raw: raw::Pin, mark: Option<&str>, cluster: Option<&str>) -> Result<Pin, SettingsError> {

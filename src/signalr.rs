@@ -12,7 +12,7 @@ use percent_encoding::percent_decode;
 use crate::http::{self, Head};
 use crate::settings::{Hubs, Settings};
 
-pub use negotiate::{Answer, MAX_ANSWER, may_be_negotiate_answer};
+pub use negotiate::{Answer, MAX_ANSWER, may_be_negotiate_answer, offer_only};
 
 /// One request of the SignalR protocol.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub enum Step {
     Negotiate(NegotiateVersion),
     /// A WebSocket: with an id after a negotiate or to resume, without one when the client skips negotiation.
     WebSocket,
+    /// What was a WebSocket before something on the way took its `upgrade`: nothing but a WebSocket has the headers that are left.
+    UpgradeLost,
     /// `GET {hub}?id=` that accepts `text/event-stream`.
     ServerSentEvents,
     /// Any other `GET {hub}?id=`: a long poll.
@@ -76,8 +78,8 @@ pub enum Step {
     Other,
     /// `{hub}/negotiate` by another method than POST: a CORS preflight, or a client that does it wrongly.
     NotNegotiate,
-    /// At a hub's own path with neither id nor upgrade, which hubs refuse: something on the way lost the upgrade of a client
-    /// that skips negotiation. See [`classify_refused`].
+    /// At a hub's own path with neither id nor upgrade, which hubs refuse: something on the way lost all of the WebSocket of a
+    /// client that skips negotiation. See [`classify_refused`].
     WithoutId,
     /// `POST …/_blazor/disconnect`: a Blazor page says goodbye, with its circuit in the body and no id.
     BlazorDisconnect,
@@ -97,6 +99,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::WebSockets, Self::ServerSentEvents, Self::LongPolling];
+
     /// A number for it, where bytes count.
     pub fn code(self) -> u8 {
         match self {
@@ -108,9 +113,17 @@ impl Transport {
 
     /// The transport with this number.
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::WebSockets, Self::ServerSentEvents, Self::LongPolling]
-            .into_iter()
-            .find(|transport| transport.code() == code)
+        Self::ALL.into_iter().find(|transport| transport.code() == code)
+    }
+
+    /// The transport that a hub offers by this name, which clients compare as it stands.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "WebSockets" => Some(Self::WebSockets),
+            "ServerSentEvents" => Some(Self::ServerSentEvents),
+            "LongPolling" => Some(Self::LongPolling),
+            _ => None,
+        }
     }
 
     /// OpenTelemetry's value of `signalr.transport`.
@@ -129,6 +142,7 @@ impl Step {
         match self {
             Self::Negotiate(_) => "negotiate",
             Self::WebSocket => "websocket",
+            Self::UpgradeLost => "upgrade_lost",
             Self::ServerSentEvents => "server_sent_events",
             Self::Poll => "poll",
             Self::Send => "send",
@@ -148,6 +162,7 @@ impl Step {
             Self::ServerSentEvents => Some(Transport::ServerSentEvents),
             Self::Poll => Some(Transport::LongPolling),
             Self::Negotiate(_)
+            | Self::UpgradeLost
             | Self::Send
             | Self::Delete
             | Self::Other
@@ -212,6 +227,8 @@ pub fn classify(head: &Head, settings: &Settings, is_hub: impl Fn(&[u8]) -> bool
         (Step::Negotiate(negotiate_version(target)), hub)
     } else if method == Method::Get && asks_for_websocket(head) {
         (Step::WebSocket, path)
+    } else if method == Method::Get && (id != Id::Absent || is_hub(path)) && has_lost_upgrade(head) {
+        (Step::UpgradeLost, path)
     } else if id != Id::Absent && (is_hub(path) || !is_navigation(path, head, settings)) {
         let refreshed = strip_segment(path, b"refresh").filter(|_| method == Method::Post && !is_hub(path));
         let step = match method {
@@ -273,6 +290,12 @@ impl Method {
 /// Envoy shows an extended CONNECT of HTTP/2 (RFC 8441) as this too, and removes `upgrade` from what is no upgrade.
 fn asks_for_websocket(head: &Head) -> bool {
     head.get("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// `upgrade` goes from hop to hop, so a proxy that does not know it drops it; these go from end to end (RFC 6455 section 4.1), and no
+/// page can set them. Asked of what asks for no WebSocket.
+fn has_lost_upgrade(head: &Head) -> bool {
+    ["sec-websocket-key", "sec-websocket-version"].iter().any(|name| head.get(name).is_some())
 }
 
 /// Any other `accept`, also one with parameters, is a poll to a hub: it looks for this media type as it stands

@@ -4,6 +4,7 @@
 //! negotiate only: seal the id. A WebSocket's bytes: metered. Everything else passes without a look.
 
 mod admission;
+mod events;
 mod explain;
 mod failure;
 mod negotiation;
@@ -12,16 +13,17 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::access_token::{self, Moved};
 use crate::affinity::{self, Answered, Decision, Outcome};
 use crate::clock::Millis;
 use crate::frame::Direction;
 use crate::http::{self, Head, HeaderOp};
 use crate::hub::{HubLabel, HubNames, Strangers};
 use crate::ledger::Session;
-use crate::lifecycle::{Ending, TELLING};
+use crate::lifecycle::{Ending, Failure, TELLING};
 use crate::limit::{Limiter, Peer, Rejection};
 use crate::metrics::{Count, Negotiation};
-use crate::settings::{Hubs, Settings};
+use crate::settings::{AccessToken, Hubs, Settings};
 use crate::signalr::{self, Exchange, MAX_ANSWER, Step};
 use crate::socket::{Socket, Traffic};
 use crate::steer;
@@ -176,6 +178,7 @@ impl Stream {
         ops.extend(self.settings.explain.then(|| explain::header(&request.exchange, &affinity)));
         self.log.push(("signalr_affinity", affinity));
         ops.extend(request.decision.seal.iter().flat_map(|seal| seal.put_back(head)));
+        ops.extend(self.unbuffered_events(&request, &answered, head));
         ops.extend(self.await_negotiate_answer(&request, &answered, head));
         let Request { exchange, decision, .. } = *request;
         ops.extend(affinity::issue(&self.settings, &exchange, decision, &answered, moment.nonce));
@@ -268,6 +271,9 @@ impl Stream {
         self.log.push(("signalr_step", exchange.step.label().to_owned()));
         self.log.extend(exchange.step.transport().map(|transport| ("signalr_transport", transport.label().to_owned())));
         self.log.extend(decision.id.as_deref().map(|id| ("signalr_connection", token::fingerprint_of_id(id))));
+        if exchange.step == Step::UpgradeLost {
+            self.counts.push(Count::WebSocketError { hub: hub.clone(), kind: Failure::UpgradeLost.label() });
+        }
         // Other applications have ids in their queries too, also with dots: only those of a known hub are reported.
         let ours = |outcome: Outcome| match outcome {
             Outcome::Absent | Outcome::Refused(token::Refusal::Forged) => hub.is_known(),
@@ -289,10 +295,20 @@ impl Stream {
 /// What is changed in the request so that Envoy sends it where it belongs, and the hub understands it.
 fn steer(settings: &Settings, Request { exchange, decision, .. }: &Request, head: &Head) -> Vec<HeaderOp> {
     let mut ops = Vec::new();
-    if let (Some(range), Some(target)) = (&decision.strip, head.get(":path")) {
-        let kept = [target.get(..range.start).unwrap_or_default(), target.get(range.end..).unwrap_or_default()];
-        ops.push(HeaderOp::Set(Cow::Borrowed(":path"), kept.concat()));
+    let moves = settings.hubs.listed(&exchange.hub).is_some_and(|hub| hub.access_token == AccessToken::Header);
+    let (cut, authorization) = match access_token::in_query(head).filter(|_| moves) {
+        Some(Moved { cut, header }) => (Some(cut), header),
+        None => (None, None),
+    };
+    // The seal stands in the value of another parameter, so these do not overlap.
+    let cuts: Vec<_> = match (decision.strip.clone(), cut) {
+        (Some(seal), Some(token)) if token.start < seal.start => vec![token, seal],
+        (seal, token) => seal.into_iter().chain(token).collect(),
+    };
+    if let (false, Some(target)) = (cuts.is_empty(), head.get(":path")) {
+        ops.push(HeaderOp::Set(Cow::Borrowed(":path"), http::without(target, &cuts)));
     }
+    ops.extend(authorization);
     ops.extend(decision.pinned.iter().flat_map(|pinned| steer::pin(&settings.pin, pinned)));
     if matches!(exchange.step, Step::Negotiate(_)) {
         ops.push(steer::ask_for_plain_answer());

@@ -73,6 +73,15 @@ fn requests_are_what_the_hub_takes_them_for() {
         ("GET", "/chat?id=TOKEN", html, "poll"),
         ("get", "/chat?id=TOKEN", &[], "poll"),
         ("Get", "/chat?id=TOKEN", events, "server_sent_events"),
+        // The hub cannot know what these were.
+        ("GET", "/chat?id=TOKEN", &upgrade[2..], "poll upgrade_lost"),
+        (
+            "GET",
+            "/chat?id=TOKEN",
+            &[("sec-websocket-version", "13"), ("accept", "text/event-stream")],
+            "server_sent_events upgrade_lost",
+        ),
+        ("GET", "/chat?id=TOKEN&id=b", &upgrade[3..], "refused upgrade_lost"),
         // Other ids do not change what a request is; the hub knows no connection of two ids.
         ("GET", "/chat?id=TOKEN&id=b", upgrade, "refused websocket"),
         ("GET", "/chat?id=TOKEN&ID=b", events, "refused server_sent_events"),

@@ -106,7 +106,12 @@ pub fn issue(
             Step::WebSocket | Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete => {
                 ops.extend(connection.follow(exchange.step, decision, nonce));
             }
-            Step::Other | Step::NotNegotiate | Step::WithoutId | Step::BlazorDisconnect | Step::Page => {}
+            Step::UpgradeLost
+            | Step::Other
+            | Step::NotNegotiate
+            | Step::WithoutId
+            | Step::BlazorDisconnect
+            | Step::Page => {}
         }
     }
     ops
@@ -125,7 +130,8 @@ fn client_cookie(
         Step::Negotiate(_) => answered.negotiated,
         Step::WebSocket => exchange.id == Id::Absent && answered.status == 101,
         Step::Page => (200..400).contains(&answered.status),
-        Step::ServerSentEvents
+        Step::UpgradeLost
+        | Step::ServerSentEvents
         | Step::Poll
         | Step::Send
         | Step::Delete

@@ -20,6 +20,8 @@ pub enum Problem {
         /// Line and column, for a text that a person wrote.
         at: Option<(usize, usize)>,
     },
+    /// Not a name of a transport.
+    NotATransport(String),
     /// Must not be empty.
     Empty,
     /// Stands twice.
@@ -123,6 +125,9 @@ impl fmt::Display for Problem {
         match self {
             Self::Malformed { what, at: None } => f.write_str(what),
             Self::Malformed { what, at: Some((line, column)) } => write!(f, "{what} (line {line}, column {column})"),
+            Self::NotATransport(name) => {
+                write!(f, "unknown transport `{name}`, expected `web_sockets`, `server_sent_events` or `long_polling`")
+            }
             Self::Empty => f.write_str("must not be empty"),
             Self::Duplicate(what) => write!(f, "`{what}` stands twice; each may stand once"),
             Self::EnvNotSet(name) => write!(

@@ -29,6 +29,22 @@ pub(super) struct Raw {
 pub(super) struct Hub {
     pub(super) path: String,
     pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) access_token: AccessToken,
+    pub(super) transports: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) unbuffered_events: bool,
+}
+
+/// Where the access token of a hub's clients travels behind the gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessToken {
+    /// Where the client put it: browsers cannot send headers with WebSockets and event streams.
+    #[default]
+    Query,
+    /// In `authorization`, because URLs end up in logs.
+    Header,
 }
 
 #[derive(Debug, Default, Deserialize)]

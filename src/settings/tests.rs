@@ -26,7 +26,8 @@ fn nothing_means_every_default() {
 #[test]
 fn the_documented_schema_is_accepted_in_full() {
     let settings = parse_with(
-        r#"{"hubs": [{"path": "/chat", "name": "chat"}, {"path": "/app/*/hub"}],
+        r#"{"hubs": [{"path": "/chat", "name": "chat", "access_token": "header", "transports": ["long_polling", "web_sockets"],
+                "unbuffered_events": true}, {"path": "/app/*/hub"}],
             "affinity": {
               "keys": [{"id": "2026-11", "secret": {"env": "KEY"}}],
               "connection_token": {"enabled": true, "ttl": "168h", "negotiate_v0": true},
@@ -41,6 +42,11 @@ fn the_documented_schema_is_accepted_in_full() {
     )
     .unwrap();
     assert_eq!(settings.client_cookie.unwrap().attributes.secure, Some(true));
+    let Hubs::Listed(hubs) = &settings.hubs else { panic!("no hubs") };
+    let own: Vec<_> =
+        hubs.iter().map(|hub| (hub.access_token, hub.transports.as_deref(), hub.unbuffered_events)).collect();
+    let some = [Transport::LongPolling, Transport::WebSockets];
+    assert_eq!(own, [(AccessToken::Header, Some(some.as_slice()), true), (AccessToken::Query, None, false)]);
     assert_eq!(
         (settings.pin.header.as_str(), settings.pin.mark.as_deref()),
         ("x-signalr-pin", Some("x-signalr-preferred"))

@@ -1,10 +1,17 @@
-//! The hub's answer to a negotiate: read without changing it, then the sealed route put in behind the id.
+//! The hub's answer to a negotiate: read without changing it, then the sealed route put in behind the id, and transports
+//! taken out that are not to be offered.
 //!
 //! The answer is spliced, not written anew, so that member order, white space, escapes and members of later protocol
 //! versions stay byte for byte as the hub gave them.
 
+use std::ops::Range;
+
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
+
+use super::Transport;
+use crate::http;
 
 /// Longest answer that is read. ASP.NET Core's has some 300 bytes; a redirect's access token may have a few KiB.
 ///
@@ -89,6 +96,39 @@ impl IssuedId {
     }
 }
 
+/// The answer without the transports that are not among `offered`, also those that nobody here knows; `None` if that changes
+/// nothing, or if the answer brings no connection. None at all may be left: the client then says that there is none.
+pub fn offer_only(body: &[u8], offered: &[Transport]) -> Option<Vec<u8>> {
+    let members = serde_json::from_slice::<Members<'_>>(body).ok()?;
+    if members.error.is_some() || members.url.is_some() {
+        return None;
+    }
+    let offers = members.available_transports?.into_iter().map(|raw| {
+        let offer = serde_json::from_slice::<Value>(raw.get().as_bytes()).unwrap_or_default();
+        let transport = offer.get("transport").and_then(Value::as_str).and_then(Transport::named);
+        Some((place_of(raw, body)?, transport.is_some_and(|transport| offered.contains(&transport))))
+    });
+    let offers: Vec<(Range<usize>, bool)> = offers.collect::<Option<_>>()?;
+    let (mut cuts, mut kept_before) = (Vec::new(), false);
+    for (index, (place, keep)) in offers.iter().enumerate() {
+        kept_before |= keep;
+        let neighbour = |index: Option<usize>| offers.get(index?).map(|(place, _)| place);
+        match (keep, kept_before) {
+            (true, _) => {}
+            // One comma goes with it: behind the last that stays, or before the first.
+            (false, true) => {
+                let before = neighbour(index.checked_sub(1)).map_or(place.start, |before| before.end);
+                cuts.push(before..place.end);
+            }
+            (false, false) => {
+                let after = neighbour(index.checked_add(1)).map_or(place.end, |after| after.start);
+                cuts.push(place.start..after);
+            }
+        }
+    }
+    (!cuts.is_empty()).then(|| http::without(body, &cuts))
+}
+
 /// The seal needs no encoding in a URL (RFC 3986, unreserved), so an id with one needs no more than the id alone.
 fn is_sealable(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len()) && !id.bytes().any(|byte| byte.is_ascii_control())
@@ -108,11 +148,16 @@ pub fn may_be_negotiate_answer(content_type: Option<&[u8]>) -> bool {
     }
 }
 
-/// The offset in `body` of the last byte of `raw`, which borrows from it.
+/// The offset in `body` of the closing quote of `raw`, which borrows from it.
 fn end_of(raw: &RawValue, body: &[u8]) -> Option<usize> {
-    let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
-    let end = start.checked_add(raw.get().len())?.checked_sub(1)?;
+    let end = place_of(raw, body)?.end.checked_sub(1)?;
     (body.get(end) == Some(&b'"')).then_some(end)
+}
+
+/// Where `raw` stands in `body`, from which it borrows.
+fn place_of(raw: &RawValue, body: &[u8]) -> Option<Range<usize>> {
+    let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    Some(start..start.checked_add(raw.get().len())?)
 }
 
 #[cfg(test)]
@@ -189,5 +234,52 @@ mod tests {
         let Answer::Id(id) = Answer::read(body.as_bytes()) else { panic!("not recognised") };
         let spliced = String::from_utf8(id.splice(body.as_bytes(), "SEALED").unwrap()).unwrap();
         assert_eq!(spliced, body.replace("to\\u006b", "to\\u006b.SEALED"));
+    }
+
+    #[test]
+    fn transports_go_with_one_comma_and_the_rest_stays() {
+        use Transport::{LongPolling, ServerSentEvents, WebSockets};
+        let offer =
+            |list: &str| format!("{{ \"connectionId\" :\"a\" ,\n\"availableTransports\"\t: {list} ,\"x\":[1, 2.50]}}");
+        let all = r#"[{"transport":"WebSockets","transferFormats":["Text","Binary"]},{"transport":"ServerSentEvents","transferFormats":["Text"]},{"transport":"LongPolling","transferFormats":["Text","Binary"]}]"#;
+        let (first, second, third) = (
+            r#"{"transport":"WebSockets","transferFormats":["Text","Binary"]}"#,
+            r#"{"transport":"ServerSentEvents","transferFormats":["Text"]}"#,
+            r#"{"transport":"LongPolling","transferFormats":["Text","Binary"]}"#,
+        );
+        let odd = "[ {\"transferFormats\":[\"],{\"], \"transport\":\"Web\\u0053ockets\"}\n, {\"transport\" : \"LongPolling\"} ]";
+        for (list, offered, expected) in [
+            (all, &[WebSockets][..], format!("[{first}]")),
+            (all, &[ServerSentEvents], format!("[{second}]")),
+            (all, &[LongPolling], format!("[{third}]")),
+            (all, &[LongPolling, WebSockets], format!("[{first},{third}]")),
+            (all, &[ServerSentEvents, LongPolling], format!("[{second},{third}]")),
+            (all, &[WebSockets, ServerSentEvents], format!("[{first},{second}]")),
+            (all, &[WebSockets, ServerSentEvents, LongPolling], "-".to_owned()),
+            (odd, &[WebSockets], odd.replace("\n, {\"transport\" : \"LongPolling\"}", "")),
+            (odd, &[LongPolling], "[ {\"transport\" : \"LongPolling\"} ]".to_owned()),
+            (odd, &[ServerSentEvents], "[  ]".to_owned()),
+            (
+                r#"[{"transport":"WebTransport"},{"transport":"WebSockets"}]"#,
+                &[WebSockets],
+                r#"[{"transport":"WebSockets"}]"#.to_owned(),
+            ),
+            (r#"[{"transport":"websockets"}]"#, &[WebSockets], "[]".to_owned()),
+            (
+                r#"[7, {"transport":"WebSockets"}, {"x":"]"} , null]"#,
+                &[WebSockets],
+                r#"[{"transport":"WebSockets"}]"#.to_owned(),
+            ),
+            ("[]", &[WebSockets], "-".to_owned()),
+            ("[ ]", &[WebSockets], "-".to_owned()),
+        ] {
+            let cut = offer_only(offer(list).as_bytes(), offered).map(|cut| String::from_utf8(cut).unwrap());
+            let expected = Some(expected).filter(|expected| expected != "-").map(|expected| offer(&expected));
+            assert_eq!(cut, expected, "{list} {offered:?}");
+        }
+        let transports = r#""availableTransports":[{"transport":"LongPolling"}]"#;
+        for other in ["", "7", &format!(r#"{{"url":"u",{transports}}}"#), &format!(r#"{{"error":"e",{transports}}}"#)] {
+            assert_eq!(offer_only(other.as_bytes(), &[WebSockets]), None, "{other}");
+        }
     }
 }

@@ -47,6 +47,12 @@ fn every_step_of_the_protocol_is_recognised() {
         ("GET /chat upgrade=WebSocket", "WebSocket /chat"),
         ("GET /?x=1&id=a&access_token=t upgrade=websocket", "WebSocket / a"),
         ("GET /chat?id= upgrade=websocket", "WebSocket /chat"),
+        ("GET /chat?id=a sec-websocket-key=k", "UpgradeLost /chat a"),
+        ("GET /chat?id=a&id=b sec-websocket-version=13 accept=*/*", "UpgradeLost /chat (several)"),
+        ("GET /chat?id=a upgrade=h2c sec-websocket-version=13", "UpgradeLost /chat a"),
+        ("GET /known sec-websocket-key=k", "UpgradeLost /known"),
+        ("GET /chat?id=a upgrade=websocket sec-websocket-key=k sec-websocket-version=13", "WebSocket /chat a"),
+        ("POST /chat?id=a sec-websocket-key=k", "Send /chat a"),
         ("GET /chat?ID=a accept=text/event-stream", "ServerSentEvents /chat a"),
         ("GET /chat?id=a&_=1700000000000 accept=*/*", "Poll /chat a"),
         ("GET /chat/?%69D=a%2Eb", "Poll /chat/ a.b"),
@@ -57,7 +63,7 @@ fn every_step_of_the_protocol_is_recognised() {
         ("POST /_blazor?id=a", "Send /_blazor a"),
     ] {
         assert_eq!(describe(request, &any), expected, "{request}");
-        let websocket = request.contains("upgrade=");
+        let websocket = request.contains("upgrade=") || request.starts_with("GET /known");
         assert!(websocket || may_concern(head(request).get(":path").unwrap(), &any), "{request} is not looked at");
     }
 }
@@ -118,6 +124,7 @@ fn lookalikes_pass() {
         "GET /chat",
         "POST /_blazor/disconnect",
         "GET /chat upgrade=h2c",
+        "GET /chat sec-websocket-key=k",
     ] {
         assert_eq!(describe(request, &any), "-", "{request}");
     }

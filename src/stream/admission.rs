@@ -83,7 +83,11 @@ impl Stream {
             };
             return Some(limiter.negotiate(limits, client, hub, moment.now, moment.store));
         }
-        let transport = exchange.step.transport()?;
+        let transport = match exchange.step {
+            // No connection of the client's, but the hub takes it for a poll, and two headers must be no way around a limit.
+            Step::UpgradeLost if decision.id.is_some() && limits_connections(limits) => Transport::LongPolling,
+            step => step.transport()?,
+        };
         // Other applications poll with an `id`, too: what is not surely a connection is not counted as one.
         if transport != Transport::WebSockets && !hub.is_known() && decision.strip.is_none() {
             return None;
@@ -112,9 +116,9 @@ impl Stream {
                 Transport::WebSockets => status == 101,
                 Transport::ServerSentEvents | Transport::LongPolling => status == 200,
             };
-            if began {
+            if began && request.exchange.step != Step::UpgradeLost {
                 self.counts.extend(begun(&held.admitted.lease, &request.decision, now));
-            } else {
+            } else if !began {
                 // The answer's body may take its time, such as a page's instead of a WebSocket.
                 held.end = End::Over;
                 if let Some(limiter) = &self.worker.borrow().limiter {
@@ -145,6 +149,12 @@ impl Stream {
             limiter.end(held.admitted, held.end, now, store);
         }
     }
+}
+
+/// Whether there is a limit that a connection could get around.
+fn limits_connections(limits: &Limits) -> bool {
+    let Limits { per_client, per_hub, total, connect_rate, .. } = limits;
+    [per_client, per_hub, total].iter().any(|limit| limit.is_some()) || connect_rate.is_some()
 }
 
 /// What is counted when a hub has taken a connection.

@@ -22,6 +22,11 @@ impl Stream {
         let (status, step) = (answered.status, exchange.step);
         let is_told = match step {
             Step::Negotiate(_) | Step::NotNegotiate | Step::WebSocket => true,
+            // The request has told already.
+            Step::UpgradeLost => {
+                self.counts.push(Count::WebSocketHandshakeFailed { hub: hub.clone(), status: Some(status) });
+                false
+            }
             Step::BlazorDisconnect | Step::Page => false,
             // Other applications have an `id`, too.
             Step::ServerSentEvents | Step::Poll | Step::Send | Step::Delete | Step::Other | Step::WithoutId => {

@@ -1,4 +1,5 @@
-//! The answer to a negotiate: whether it is worth reading, and the sealed route that goes into it.
+//! The answer to a negotiate: whether it is worth reading, the transports that go out of it, and the sealed route that goes
+//! in.
 
 use std::borrow::Cow;
 
@@ -7,8 +8,8 @@ use crate::affinity::{self, Answered};
 use crate::http::{Head, HeaderOp};
 use crate::hub::{HubLabel, Learned};
 use crate::metrics::{Count, InternalError, Negotiation};
-use crate::settings::Hubs;
-use crate::signalr::{Answer, MAX_ANSWER, Step};
+use crate::settings::{Hubs, Settings};
+use crate::signalr::{self, Answer, MAX_ANSWER, Step, Transport};
 use crate::token::{self, Place, Purpose, Route};
 
 /// A negotiate whose answer's body is still to come.
@@ -39,16 +40,19 @@ impl Stream {
             return None;
         }
         let seal_for = answered.place.clone().filter(|_| affinity::issues_token(&self.settings, version));
-        // The body grows, and its length is not known before it has come.
-        let op = seal_for.is_some().then_some(HeaderOp::Remove(Cow::Borrowed("content-length")));
+        // The body grows or shrinks, and its length is not known before it has come.
+        let changes = seal_for.is_some() || offered(&self.settings, &exchange.hub).is_some();
+        let op = changes.then_some(HeaderOp::Remove(Cow::Borrowed("content-length")));
         self.state = State::Negotiated(Box::new(Negotiated { hub, path: exchange.hub.clone(), seal_for }));
         op
     }
 
-    /// Puts the sealed route into a negotiate's answer; `None` leaves the answer as it is.
+    /// Takes transports out of a negotiate's answer and puts the sealed route in; `None` leaves the answer as it is.
     pub fn on_negotiate_answer(&mut self, body: &[u8], moment: &mut Moment<'_>) -> Option<Vec<u8>> {
         let State::Negotiated(negotiated) = std::mem::replace(&mut self.state, State::Idle) else { return None };
         let Negotiated { mut hub, path, seal_for } = *negotiated;
+        let fewer = offered(&self.settings, &path).and_then(|offered| signalr::offer_only(body, offered));
+        let body = fewer.as_deref().unwrap_or(body);
         let answer = Answer::read(body);
         if matches!(answer, Answer::Id(_) | Answer::OddId) && matches!(self.settings.hubs, Hubs::Any) {
             let name = HubLabel::learned(&path);
@@ -74,7 +78,7 @@ impl Stream {
             Answer::Unknown => (Negotiation::Unrecognised, None),
         };
         self.counts.push(Count::Negotiation { hub, result });
-        replacement
+        replacement.or(fewer)
     }
 
     fn learn_strangers(&self, path: &[u8], answer: &Answer) {
@@ -93,6 +97,11 @@ impl Stream {
         };
         self.settings.ring.seal(Purpose::ConnectionToken, id, &route, nonce)
     }
+}
+
+/// The only transports that clients of a hub are offered, if its configuration says so.
+fn offered<'a>(settings: &'a Settings, hub: &[u8]) -> Option<&'a [Transport]> {
+    settings.hubs.listed(hub)?.transports.as_deref()
 }
 
 /// Whether the body of a negotiate's answer is worth reading, or else how the negotiate ended.

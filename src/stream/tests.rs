@@ -1,6 +1,7 @@
 //! Tier 2: whole lives of connections through the core, with several gateways and a clock of the test's own.
 
 mod counting;
+mod hub_options;
 
 use super::*;
 use crate::ledger::InstanceId;

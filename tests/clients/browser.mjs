@@ -9,7 +9,10 @@ function connectAll(options) {
   return globalThis.attempts(options, () =>
     new globalThis.signalR.HubConnectionBuilder()
       .configureLogging(globalThis.signalR.LogLevel.None)
-      .withUrl(options.url + options.hub, { transport: globalThis.signalR.HttpTransportType[options.transport] })
+      .withUrl(options.url + options.hub, {
+        transport: globalThis.signalR.HttpTransportType[options.transport],
+        ...(options.accessToken && { accessTokenFactory: () => options.accessToken }),
+      })
       .build());
 }
 

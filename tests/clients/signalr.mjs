@@ -42,6 +42,7 @@ function build(options, seen) {
     transport: signalr.HttpTransportType[options.transport],
     skipNegotiation: options.skipNegotiation,
     headers: options.headers,
+    ...(options.accessToken && { accessTokenFactory: () => options.accessToken }),
     httpClient: new WatchedHttpClient(options.cookies === 'refused', seen),
   });
   if (options.protocol === 'messagepack') builder.withHubProtocol(new MessagePackHubProtocol());

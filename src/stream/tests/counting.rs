@@ -84,6 +84,57 @@ fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
     }
 }
 
+/// A proxy before the gateway drops `upgrade`: the hub takes it for a poll, and the client's WebSocket fails.
+#[test]
+fn a_lost_upgrade_is_told_and_is_no_connection() {
+    let error = "signalr_hub=.=/chat;.;signalr_kind=.=upgrade_lost;.;websocket_errors_total".to_owned();
+    let failed =
+        |status| format!("signalr_hub=.=/chat;.;signalr_status=.={status};.;websocket_handshake_failures_total");
+    for lost in ["sec-websocket-key x\nsec-websocket-version 13", "sec-websocket-version 13"] {
+        let mut gateway = Gateway::new("", 1);
+        let id = issued(&gateway.negotiate(POD_1));
+        for (target, status, text) in [
+            (format!("/chat?id={id}"), 200, ""),
+            (format!("/chat?id={id}&access_token=t"), 404, "No Connection with that ID"),
+            ("/chat".to_owned(), 400, "Connection ID required"),
+        ] {
+            let request = format!("GET {target}\n{lost}");
+            let done = gateway.exchange(&request, Some(POD_1), &format!(":status {status}"), &[text]);
+            assert_eq!(done.lifecycle, [error.clone(), failed(status)], "{target}");
+            let steered = target.contains("id=");
+            let expected = steered.then(|| affinity("connection_token", "routed"));
+            assert_eq!(done.counts, Vec::from_iter(expected), "{target}");
+            assert_eq!(done.request.contains(&pin(POD_1)), steered, "{target}");
+            let mut worker = gateway.worker.borrow_mut();
+            let now = Millis::since_epoch(Duration::from_secs(gateway.seconds)).seconds();
+            let present = worker.limiter.as_mut().unwrap().ledger.tick(now, &gateway.store).unwrap();
+            assert!(present.connections.iter().all(|(_, _, open)| *open == 0), "{target}: {present:?}");
+        }
+    }
+}
+
+/// To the hub it is a poll, so it takes up the place of one.
+#[test]
+fn two_headers_are_no_way_around_a_limit() {
+    let lost = "\nsec-websocket-key x";
+    for limit in [r#""connections": {"per_client": 1}"#, r#""connect_rate": {"requests": 1, "per": "1h", "burst": 1}"#]
+    {
+        for (first, second) in [(lost, lost), (lost, ""), ("", lost)] {
+            let json = format!(r#"{{"hubs": [{{"path": "/chat"}}], "limits": {{{limit}}}}}"#);
+            let mut gateway = Gateway::new(&json, 1);
+            let opened =
+                gateway.exchange(&format!("GET /chat?id=a{first}"), Some(POD_1), ":status 200", &[""]).lifecycle;
+            assert_eq!(opened.iter().any(|name| name.ends_with("connections_total")), first.is_empty(), "{opened:?}");
+            let mut stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+            let now = Millis::since_epoch(Duration::from_secs(gateway.seconds));
+            let mut moment = Moment { now, nonce: &mut || None, store: &gateway.store };
+            let plan =
+                stream.on_request(&head(&format!("GET /chat?id=b{second}")), &Peer::new(b"192.0.2.1:80"), &mut moment);
+            assert!(matches!(plan, RequestPlan::Reject(_)), "{limit} {first:?} {second:?}: {plan:?}");
+        }
+    }
+}
+
 #[test]
 fn a_websockets_life_is_told_from_handshake_to_goodbye() {
     let gateway = Gateway::new("", 1);

@@ -99,6 +99,8 @@ pub struct NodeClient {
     pub trusts_any_certificate: bool,
     /// Headers of its own on all requests.
     pub headers: BTreeMap<String, String>,
+    /// What its `accessTokenFactory` gives. In Node it goes into the URL of event streams only.
+    pub access_token: Option<String>,
 }
 
 /// What came of all the tries.

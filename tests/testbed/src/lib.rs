@@ -12,6 +12,7 @@ pub mod clients;
 pub mod envoy;
 pub mod http;
 pub mod hub;
+pub mod nginx;
 pub mod process;
 pub mod raw;
 pub mod stand_in;

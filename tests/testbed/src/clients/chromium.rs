@@ -25,13 +25,20 @@ pub struct BrowserClient {
     pub task: Task,
     /// The only transport it may use.
     pub transport: Transport,
+    /// What its `accessTokenFactory` gives. In a browser it goes into the URL of WebSockets and event streams.
+    pub access_token: Option<String>,
 }
 
 impl BrowserClient {
     /// A page that makes so many connections to the chat hub behind `url`.
     pub fn of(page: String, url: String, connects: u32) -> Self {
         // A browser holds six at the same time on HTTP/1.1.
-        Self { page, task: Task { parallel: 2, ..Task::of(url, connects) }, transport: Transport::WebSockets }
+        Self {
+            page,
+            task: Task { parallel: 2, ..Task::of(url, connects) },
+            transport: Transport::WebSockets,
+            access_token: None,
+        }
     }
 }
 

@@ -51,6 +51,23 @@ fn prometheus_on_path() -> Option<PathBuf> {
     folder.join("promtool").is_file().then_some(folder)
 }
 
+/// The program `nginx`: on the PATH, or else Debian's.
+pub fn nginx() -> Result<PathBuf> {
+    if let Some(program) = on_path(&["nginx"]) {
+        return Ok(program);
+    }
+    let place = nginx_source().fetched(|to| unpack("nginx", to));
+    Ok(place.context("`nginx` is not on the PATH: install nginx.")?.join("usr/sbin/nginx"))
+}
+
+pub(super) fn nginx_state() -> State {
+    on_path(&["nginx"]).map_or_else(|| nginx_source().state(), |program| State::Ready(program.display().to_string()))
+}
+
+fn nginx_source() -> Source {
+    Source { name: "nginx".into(), folder: "nginx-debian".into(), from: "Debian, nginx", megabytes: 1 }
+}
+
 fn prometheus_source() -> Source {
     Source { name: "Prometheus".into(), folder: "prometheus-debian".into(), from: "Debian, prometheus", megabytes: 60 }
 }

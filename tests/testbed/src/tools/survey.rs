@@ -37,6 +37,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("Go client and hub".to_owned(), go::state()?),
         ("browser".to_owned(), chromium::state()),
         ("Prometheus".to_owned(), debian::prometheus_state()),
+        ("nginx".to_owned(), debian::nginx_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
         (format!("wasm-bindgen test runner {version}"), bindgen.state()),
     ];
