@@ -19,6 +19,7 @@ mod slots;
 mod tally;
 mod tick;
 mod upstreams;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,6 +42,7 @@ use lease::ConnectionKey;
 use rooms::{Ceiling, Rooms, Scope};
 use slots::{Change, Draft, Ended, Entry, Page, Slot, Standing};
 use tally::{Series, Tally};
+use watch::Watch;
 
 /// Holds of one id that count as one connection: the present socket, and those that broke off and were not noticed yet.
 /// Any more count as connections of their own, or an `id` of some other application could stand for any number of sockets.
@@ -63,8 +65,8 @@ pub struct Ledger {
     held: BTreeMap<u32, Lease>,
     /// Ends that met too many conflicts: tried again at the next tick.
     unfinished: Vec<(Lease, End)>,
-    /// Slots to look through, and when: see [`tick`].
-    watched: BTreeMap<Slot, Seconds>,
+    /// Slots to look through.
+    watch: Watch,
     /// How far the sweep of all slots has come.
     swept: u16,
     next_hold: u32,
@@ -134,7 +136,7 @@ impl Ledger {
             elsewhere: BTreeMap::new(),
             held: BTreeMap::new(),
             unfinished: Vec::new(),
-            watched: BTreeMap::new(),
+            watch: Watch::default(),
             swept: 0,
             next_hold: 1,
             upstreams: Upstreams::default(),
@@ -248,7 +250,7 @@ impl Ledger {
                 false => Err(Err(LedgerFailure)),
             };
             if look.counted.as_ref().is_some_and(|(counter, _)| *counter != self.instances.own().get()) {
-                self.watch(page.slot(), now.plus(tick::RECHECK));
+                self.watch.add(page.slot(), now.plus(tick::RECHECK));
             }
             match written {
                 Ok(ended) => ended.into_iter().for_each(|ended| self.uncount(ended, now, store)),
@@ -275,6 +277,8 @@ impl Ledger {
         if awake.and_then(|()| self.try_end(&lease, end, now, store)).is_err() {
             self.unfinished.push((lease, end));
         }
+        // An end makes one slot due at most, so what is due never grows faster than it is looked through.
+        self.look_through_due(2, now, store);
     }
 
     /// The long-polling session `id` of a hub, as `client` may end it.
@@ -385,7 +389,7 @@ impl Ledger {
             })
         })?;
         if let Some(after) = watch {
-            self.watch(slot, now.plus(after));
+            self.watch.add(slot, now.plus(after));
         }
         Ok(())
     }
@@ -406,12 +410,6 @@ impl Ledger {
             }
         }
         Err(LedgerFailure)
-    }
-
-    /// Looks through a slot at this time, or earlier.
-    fn watch(&mut self, slot: Slot, due: Seconds) {
-        let known = self.watched.entry(slot).or_insert(due);
-        *known = due.min(*known);
     }
 
     /// Takes a connection that has ended out of the numbers.

@@ -10,7 +10,8 @@
 //! | entries that nobody counts | the sweep of all slots; until then they take memory only | within four minutes |
 //!
 //! For the first two, each instance watches the slots of the connections that it counts and does not hold, or holds and does not
-//! count, and looks through them when an instance has died. The same watch ends long-polling sessions that wait too long.
+//! count, and looks through them when an instance has died. The same watch ends long-polling sessions that wait too long, in ticks
+//! and at the ends of others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Ledger {
         self.tally.published();
         self.elsewhere = elsewhere(&others);
         if any_died {
-            self.watched.values_mut().for_each(|due| *due = now);
+            self.watch.all_due(now);
         }
         self.sweep(alive, rank, now, store);
         Some(Present::sum(std::iter::once(&own).chain(&others)))
@@ -148,7 +149,7 @@ impl Ledger {
                 draft.push(&Entry::of(lease, own, counted_by));
             }
             if draft.write(store).is_ok() {
-                self.watch(slot, now.plus(RECHECK));
+                self.watch.add(slot, now.plus(RECHECK));
                 return counter.is_none().then_some(series);
             }
         }
@@ -157,18 +158,26 @@ impl Ledger {
 
     /// Looks through a bounded number of slots: those that are due, and then this instance's share of all.
     fn sweep(&mut self, alive: usize, rank: usize, now: Seconds, store: &dyn Store) {
-        let due = self.watched.iter().filter(|(_, due)| **due <= now).map(|(slot, _)| *slot);
-        let mut slots: Vec<Slot> = due.take(SWEEP).collect();
+        let left = SWEEP.saturating_sub(self.look_through_due(SWEEP, now, store));
         let (alive, rank) = (u16::try_from(alive).unwrap_or(u16::MAX), u16::try_from(rank).unwrap_or(u16::MAX));
-        for _ in slots.len()..SWEEP {
-            slots.extend(Slot::numbered(self.swept.saturating_add(rank)));
+        for _ in 0..left {
+            if let Some(slot) = Slot::numbered(self.swept.saturating_add(rank)) {
+                self.sweep_slot(slot, now, store);
+            }
             self.swept = self.swept.saturating_add(alive);
             if self.swept >= SLOTS {
                 self.swept = 0;
                 break;
             }
         }
-        slots.into_iter().for_each(|slot| self.sweep_slot(slot, now, store));
+    }
+
+    /// Looks through slots that are due, so many at most. Returns how many there were.
+    pub(super) fn look_through_due(&mut self, most: usize, now: Seconds, store: &dyn Store) -> usize {
+        // First all, because one that meets conflicts is due again at once.
+        let due: Vec<Slot> = std::iter::from_fn(|| self.watch.take_due(now)).take(most).collect();
+        due.iter().for_each(|slot| self.sweep_slot(*slot, now, store));
+        due.len()
     }
 
     /// Drops entries of the dead and of sessions that wait too long, and counts what this instance holds and the dead counted.
@@ -203,13 +212,14 @@ impl Ledger {
                 if is_adopted { Change::To(Entry { counter, ..entry.clone() }) } else { Change::Keep }
             })
         });
-        self.watched.remove(&slot);
         match swept {
             Ok(()) => adopted.into_values().for_each(|series| self.count(series, now, store)),
             // Too many conflicts: the next tick looks again.
             Err(LedgerFailure) => next = Some(now),
         }
-        self.watched.extend(next.map(|next| (slot, next)));
+        if let Some(next) = next {
+            self.watch.add(slot, next);
+        }
     }
 }
 
