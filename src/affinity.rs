@@ -78,9 +78,7 @@ pub struct Decision {
     pub outcomes: Vec<(Source, Outcome)>,
     /// The connection id as the hub knows it.
     pub id: Option<Vec<u8>>,
-    /// The part of the request target that the hub must not see.
-    pub strip: Option<Range<usize>>,
-    /// The same, for answers that carry the id.
+    /// What the hub must not see of the id, and answers that carry the id must have.
     pub seal: Option<Seal>,
     /// The cookies of ours that came along.
     pub jar: Jar,
@@ -88,14 +86,8 @@ pub struct Decision {
 
 /// Decides for one request.
 pub fn decide(settings: &Settings, exchange: &Exchange, head: &Head, now: Seconds) -> Decision {
-    let mut decision = Decision {
-        pinned: None,
-        outcomes: Vec::new(),
-        id: None,
-        strip: None,
-        seal: None,
-        jar: Jar::read(settings, head),
-    };
+    let mut decision =
+        Decision { pinned: None, outcomes: Vec::new(), id: None, seal: None, jar: Jar::read(settings, head) };
     if let Some(id) = exchange.id.one() {
         decision.open_id(settings, id, head, now);
     }
@@ -157,10 +149,9 @@ impl Decision {
         let own = http::decode_form(suffix.id);
         let opened = settings.ring.open(Purpose::ConnectionToken, &own, &sealed, now);
         if matches!(opened, Ok(_) | Err(Refusal::Expired)) {
-            let written = target.get(suffix.range.clone()).unwrap_or_default();
-            self.seal = Some(Seal { id: own.clone(), suffix: written.to_vec() });
+            let written = target.get(suffix.range.clone()).unwrap_or_default().to_vec();
+            self.seal = Some(Seal { range: suffix.range, written });
             self.id = Some(own);
-            self.strip = Some(suffix.range);
         }
         self.consider(Source::ConnectionToken, Tie::Bound, opened);
     }

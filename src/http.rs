@@ -98,20 +98,22 @@ pub fn without(bytes: &[u8], cuts: &[Range<usize>]) -> Vec<u8> {
     kept
 }
 
+/// The key of a `key=value`, percent-decoded, and where its value begins. Without `=` there is no value: at the end.
+pub fn key(pair: &[u8]) -> (Cow<'_, [u8]>, usize) {
+    let length = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+    let key = percent_decode(pair.get(..length).unwrap_or_default()).into();
+    (key, length.saturating_add(1).min(pair.len()))
+}
+
 /// The query parameters of a request target, in order; a parameter without `=` has an empty value.
 pub fn params(target: &[u8]) -> impl Iterator<Item = Param<'_>> {
     let start = path(target).len().saturating_add(1);
     let pairs = target.get(start..).into_iter().flat_map(|query| query.split(|byte| *byte == b'&'));
     pairs.scan(start, |at, pair| {
-        let key_len = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let end = at.saturating_add(pair.len());
-        let value_at = at.saturating_add(key_len).saturating_add(1).min(end);
-        let param = Param {
-            key: percent_decode(pair.get(..key_len).unwrap_or_default()).into(),
-            raw: target.get(value_at..end).unwrap_or_default(),
-            range: value_at..end,
-            start: *at,
-        };
+        let (key, value_at) = key(pair);
+        let range = at.saturating_add(value_at)..at.saturating_add(pair.len());
+        let end = range.end;
+        let param = Param { key, raw: pair.get(value_at..).unwrap_or_default(), range, start: *at };
         *at = end.saturating_add(1);
         Some(param)
     })

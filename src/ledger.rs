@@ -69,7 +69,7 @@ pub struct Ledger {
     watch: Watch,
     /// How far the sweep of all slots has come.
     swept: u16,
-    next_hold: u32,
+    next_number: u32,
     /// Open WebSockets by pod.
     pub upstreams: Upstreams,
 }
@@ -138,7 +138,7 @@ impl Ledger {
             unfinished: Vec::new(),
             watch: Watch::default(),
             swept: 0,
-            next_hold: 1,
+            next_number: 1,
             upstreams: Upstreams::default(),
         }
     }
@@ -305,8 +305,7 @@ impl Ledger {
     }
 
     fn lease(&mut self, look: &Look, opening: &Opening<'_>, idle: Duration) -> Lease {
-        let hold = self.next_hold;
-        self.next_hold = self.next_hold.wrapping_add(1).max(1);
+        let hold = self.number();
         let Opening { client, transport, hub, issued, .. } = *opening;
         let is_new = !look.is_there && !look.is_old;
         let slot = look.page.as_ref().map(Page::slot);
@@ -341,14 +340,21 @@ impl Ledger {
         draft
     }
 
+    /// A number that no hold of this instance has.
+    fn number(&mut self) -> u32 {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1).max(1);
+        number
+    }
+
     fn connection(&self, id: &[u8]) -> ConnectionKey {
         ConnectionKey(keyed_hash(&self.secret, "id", id))
     }
 
     /// Nobody else has this pair. Hashed, or one slot would get all of an instance's.
     fn connection_without_id(&mut self) -> ConnectionKey {
-        self.next_hold = self.next_hold.wrapping_add(1).max(1);
-        let pair = (u64::from(self.instances.own().get()) << 32 | u64::from(self.next_hold)).to_be_bytes();
+        let number = self.number();
+        let pair = (u64::from(self.instances.own().get()) << 32 | u64::from(number)).to_be_bytes();
         ConnectionKey(keyed_hash(&self.secret, "hold", &pair))
     }
 

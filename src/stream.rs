@@ -177,7 +177,9 @@ impl Stream {
         let mut ops: Vec<_> = request.supplied_key.then(steer::drop_websocket_accept).into_iter().collect();
         ops.extend(self.settings.explain.then(|| explain::header(&request.exchange, &affinity)));
         self.log.push(("signalr_affinity", affinity));
-        ops.extend(request.decision.seal.iter().flat_map(|seal| seal.put_back(head)));
+        if let Decision { id: Some(id), seal: Some(seal), .. } = &request.decision {
+            ops.extend(seal.put_back(id, head));
+        }
         ops.extend(self.unbuffered_events(&request, &answered, head));
         ops.extend(self.await_negotiate_answer(&request, &answered, head));
         let Request { exchange, decision, .. } = *request;
@@ -265,7 +267,7 @@ impl Stream {
         HubLabel::of(hub, &self.settings, &mut self.worker.borrow_mut().hubs, store)
     }
 
-    /// Tells what is known before Envoy chooses a pod.
+    /// Logs and counts what is known before Envoy chooses a pod.
     fn report_outcomes(&mut self, Request { exchange, hub, decision, .. }: &Request) {
         self.log.push(("signalr_hub", hub.as_str().to_owned()));
         self.log.push(("signalr_step", exchange.step.label().to_owned()));
@@ -296,12 +298,12 @@ impl Stream {
 fn steer(settings: &Settings, Request { exchange, decision, .. }: &Request, head: &Head) -> Vec<HeaderOp> {
     let mut ops = Vec::new();
     let moves = settings.hubs.listed(&exchange.hub).is_some_and(|hub| hub.access_token == AccessToken::Header);
-    let (cut, authorization) = match access_token::in_query(head).filter(|_| moves) {
+    let (cut, authorization) = match moves.then(|| access_token::in_query(head)).flatten() {
         Some(Moved { cut, header }) => (Some(cut), header),
         None => (None, None),
     };
     // The seal stands in the value of another parameter, so these do not overlap.
-    let cuts: Vec<_> = match (decision.strip.clone(), cut) {
+    let cuts: Vec<_> = match (decision.seal.as_ref().map(|seal| seal.range.clone()), cut) {
         (Some(seal), Some(token)) if token.start < seal.start => vec![token, seal],
         (seal, token) => seal.into_iter().chain(token).collect(),
     };

@@ -49,6 +49,6 @@ fuzz_target!(|target: &[u8]| {
     let decision = affinity::decide(&SETTINGS, &exchange, &head, now().seconds());
     assert_eq!(decision.pinned.map(|pinned| pinned.place.address), Some(address));
     assert_eq!(decision.id, Some(id.value));
-    let strip = decision.strip.expect("a route to take off");
+    let strip = decision.seal.expect("a route to take off").range;
     assert_eq!([&carried[..strip.start], &carried[strip.end..]].concat(), target);
 });

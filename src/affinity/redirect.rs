@@ -9,31 +9,30 @@
 //! ```
 
 use std::borrow::Cow;
-
-use percent_encoding::percent_decode;
+use std::ops::Range;
 
 use crate::http::{self, Head, HeaderOp};
 
 /// Headers of an answer that name a URL which a client may follow (RFC 9110 sections 8.7 and 10.2.2, RFC 8288).
 const URL_HEADERS: [&str; 3] = ["location", "content-location", "link"];
 
-/// What was taken off the id of a request.
+/// What is taken off the id of a request: the dot and what follows it.
 #[derive(Debug)]
 pub struct Seal {
-    /// The id as the hub knows it, decoded.
-    pub id: Vec<u8>,
-    /// The dot and what followed it, as the client wrote it.
-    pub suffix: Vec<u8>,
+    /// Where it stands in the request target.
+    pub range: Range<usize>,
+    /// As the client wrote it.
+    pub written: Vec<u8>,
 }
 
 impl Seal {
-    /// Puts the seal behind the bare id, wherever the answer's URLs have it.
-    pub fn put_back(&self, answer: &Head) -> Vec<HeaderOp> {
-        URL_HEADERS.into_iter().flat_map(|name| self.put_back_into(name, answer)).collect()
+    /// Puts the seal behind the bare `id`, wherever the answer's URLs have it.
+    pub fn put_back(&self, id: &[u8], answer: &Head) -> Vec<HeaderOp> {
+        URL_HEADERS.into_iter().flat_map(|name| self.put_back_into(name, id, answer)).collect()
     }
 
-    fn put_back_into(&self, name: &'static str, answer: &Head) -> Vec<HeaderOp> {
-        let values: Vec<_> = answer.all(name).map(|value| (value, self.in_url(value))).collect();
+    fn put_back_into(&self, name: &'static str, id: &[u8], answer: &Head) -> Vec<HeaderOp> {
+        let values: Vec<_> = answer.all(name).map(|value| (value, self.in_url(id, value))).collect();
         if values.iter().all(|(_, sealed)| sealed.is_none()) {
             return Vec::new();
         }
@@ -43,7 +42,7 @@ impl Seal {
     }
 
     /// The value with the seal, or `None` if the bare id is not in it. What ends a URL in `link` ends a parameter, too.
-    fn in_url(&self, value: &[u8]) -> Option<Vec<u8>> {
+    fn in_url(&self, id: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         let (mut sealed, mut rest, mut found) = (Vec::new(), value, false);
         while let Some(at) = rest.iter().position(|byte| b"?&".contains(byte)) {
             let (before, after) = rest.split_at_checked(at.saturating_add(1))?;
@@ -51,8 +50,8 @@ impl Seal {
             let (parameter, after) = after.split_at_checked(length)?;
             sealed.extend_from_slice(before);
             sealed.extend_from_slice(parameter);
-            if self.is_bare_id(parameter) {
-                sealed.extend_from_slice(&self.suffix);
+            if is_bare_id(id, parameter) {
+                sealed.extend_from_slice(&self.written);
                 found = true;
             }
             rest = after;
@@ -60,13 +59,11 @@ impl Seal {
         sealed.extend_from_slice(rest);
         found.then_some(sealed)
     }
+}
 
-    fn is_bare_id(&self, parameter: &[u8]) -> bool {
-        let Some(at) = parameter.iter().position(|byte| *byte == b'=') else { return false };
-        let (key, value) = (parameter.get(..at).unwrap_or_default(), parameter.get(at..).unwrap_or_default());
-        let key: Cow<'_, [u8]> = percent_decode(key).into();
-        key.eq_ignore_ascii_case(b"id") && http::decode_form(value.strip_prefix(b"=").unwrap_or_default()) == self.id
-    }
+fn is_bare_id(id: &[u8], parameter: &[u8]) -> bool {
+    let (key, value_at) = http::key(parameter);
+    key.eq_ignore_ascii_case(b"id") && http::decode_form(parameter.get(value_at..).unwrap_or_default()) == id
 }
 
 #[cfg(test)]
@@ -94,8 +91,8 @@ mod tests {
             ("sealed by somebody else", "abc", "/chat?id=abc.OTHER", None),
             ("empty", "abc", "", None),
         ] {
-            let seal = Seal { id: id.as_bytes().to_vec(), suffix: b".SEAL".to_vec() };
-            let sealed = seal.in_url(url.as_bytes()).map(|sealed| String::from_utf8(sealed).unwrap());
+            let seal = Seal { range: 0..0, written: b".SEAL".to_vec() };
+            let sealed = seal.in_url(id.as_bytes(), url.as_bytes()).map(|sealed| String::from_utf8(sealed).unwrap());
             assert_eq!(sealed.as_deref(), expected, "{name}");
         }
     }
@@ -103,12 +100,12 @@ mod tests {
     #[test]
     fn other_values_of_the_same_header_stay() {
         let links = ["</a>; rel=\"x\"", "</c?id=abc>"].map(|value| ("link".to_owned(), value.as_bytes().to_vec()));
-        let seal = Seal { id: b"abc".to_vec(), suffix: b".SEAL".to_vec() };
+        let seal = Seal { range: 0..0, written: b".SEAL".to_vec() };
         let expected = [
             HeaderOp::Remove("link".into()),
             HeaderOp::Add("link".into(), b"</a>; rel=\"x\"".to_vec()),
             HeaderOp::Add("link".into(), b"</c?id=abc.SEAL>".to_vec()),
         ];
-        assert_eq!(seal.put_back(&Head::new(links.into())), expected);
+        assert_eq!(seal.put_back(b"abc", &Head::new(links.into())), expected);
     }
 }

@@ -126,8 +126,7 @@ impl Instances {
         self.gone.clear();
         let before =
             directory.iter().take(place).enumerate().filter(|(at, member)| member.is_there() && !dead.contains(at));
-        let rank = before.count();
-        Some(Census { rows, any_died, alive: self.alive(), rank })
+        Some(Census { rows, any_died, rank: before.count() })
     }
 
     /// Whether an instance lives. One that is not known yet, or whose beat as read last has grown old, is looked up.
@@ -246,8 +245,6 @@ pub(super) struct Census {
     pub(super) rows: Vec<Vec<u8>>,
     /// Whether an instance has died since the tick before.
     pub(super) any_died: bool,
-    /// How many instances live, this one included.
-    pub(super) alive: usize,
     /// How many living instances have a place before this one.
     pub(super) rank: usize,
 }

@@ -63,14 +63,14 @@ impl Ledger {
             upstreams: self.upstreams.numbers().clone(),
         };
         let row = numbers::encode(own.tracked, &own.connections, &own.upstreams);
-        let Census { rows, any_died, alive, rank } = self.instances.publish(&row, now, store)?;
+        let Census { rows, any_died, rank } = self.instances.publish(&row, now, store)?;
         let others: Vec<Numbers> = rows.iter().map(|row| numbers::decode(row)).collect();
         self.tally.published();
         self.elsewhere = elsewhere(&others);
         if any_died {
             self.watch.all_due(now);
         }
-        self.sweep(alive, rank, now, store);
+        self.sweep(rank, now, store);
         Some(Present::sum(std::iter::once(&own).chain(&others)))
     }
 
@@ -157,9 +157,9 @@ impl Ledger {
     }
 
     /// Looks through a bounded number of slots: those that are due, and then this instance's share of all.
-    fn sweep(&mut self, alive: usize, rank: usize, now: Seconds, store: &dyn Store) {
+    fn sweep(&mut self, rank: usize, now: Seconds, store: &dyn Store) {
         let left = SWEEP.saturating_sub(self.look_through_due(SWEEP, now, store));
-        let (alive, rank) = (u16::try_from(alive).unwrap_or(u16::MAX), u16::try_from(rank).unwrap_or(u16::MAX));
+        let [alive, rank] = [self.instances.alive(), rank].map(|number| u16::try_from(number).unwrap_or(u16::MAX));
         for _ in 0..left {
             if let Some(slot) = Slot::numbered(self.swept.saturating_add(rank)) {
                 self.sweep_slot(slot, now, store);

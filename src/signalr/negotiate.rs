@@ -138,7 +138,7 @@ fn is_sealable(id: &str) -> bool {
 /// `text/plain` or none; but what is streamed must not be held back, and a page is no answer.
 pub fn may_be_negotiate_answer(content_type: Option<&[u8]>) -> bool {
     let Some(content_type) = content_type else { return true };
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    let essence = http::essence(content_type).to_ascii_lowercase();
     match essence.strip_prefix(b"text/") {
         Some(text) => text != b"html" && text != b"event-stream",
         None => {

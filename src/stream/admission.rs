@@ -89,7 +89,7 @@ impl Stream {
             step => step.transport()?,
         };
         // Other applications poll with an `id`, too: what is not surely a connection is not counted as one.
-        if transport != Transport::WebSockets && !hub.is_known() && decision.strip.is_none() {
+        if transport != Transport::WebSockets && !hub.is_known() && decision.seal.is_none() {
             return None;
         }
         let Some(client) = limiter.client(limits, head, peer) else {
