@@ -2,23 +2,18 @@
 
 use serde_json::{Value, json};
 use testbed::clients::{Cookies, NodeClient, Task, Transport, run_node};
+use testbed::docs::samples;
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager};
 use testbed::hub::{Hub, shared_hubs};
 use testbed::raw::Client;
 use testbed::tools::EnvoyVersion;
-use testbed::workspace;
 
 const KEY: &str = "one key for all gateways of this test";
 const CONNECTIONS: u32 = 40;
 
 /// The samples of the section: the settings, and what the virtual host gets.
-fn samples() -> [Value; 2] {
-    let text = std::fs::read_to_string(workspace().join("envoy/README.md")).unwrap();
-    let (_, section) = text.split_once("## Versions by weight\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let blocks = section.split("```yaml envoy\n").skip(1).map(|block| block.split("```").next().unwrap());
-    let blocks: Vec<_> = blocks.map(|block| serde_yaml_ng::from_str(block).unwrap()).collect();
-    blocks.try_into().unwrap()
+fn settings_and_host() -> [Value; 2] {
+    samples("envoy/README.md", Some("## Versions by weight"), "yaml envoy").try_into().unwrap()
 }
 
 /// An Envoy with two pods of version 1 and one of version 2, of the weights given. `change` is the last to change the routes.
@@ -29,7 +24,7 @@ fn gateway(
     weights: [u32; 2],
     change: fn(&mut Vec<Value>),
 ) -> Envoy {
-    let [settings, host] = samples();
+    let [settings, host] = settings_and_host();
     let mut settings: Value = serde_json::from_str(settings["value"].as_str().unwrap()).unwrap();
     settings["affinity"]["keys"] = json!([{ "id": "1", "secret": { "value": KEY } }]);
     if !cluster_header {

@@ -3,9 +3,9 @@
 use envoy_signalr::settings::{Settings, Surroundings};
 use envoy_signalr::store::Secret;
 use serde_json::{Value, json};
+use testbed::docs::samples;
 use testbed::envoy::{Patch, connection_manager, put_routes_first};
 use testbed::raw::{Client, are_one};
-use testbed::workspace;
 
 use crate::gateway::{ANOTHER_HOST, Gateway};
 use crate::jwt::{Key, jwks, jwt, signed};
@@ -278,9 +278,7 @@ fn users_behind_a_balancer_are_told_apart_as_documented() {
 #[test]
 fn claims_are_those_that_jwt_authn_verified() {
     const KEY: Key = [7; 32];
-    let text = std::fs::read_to_string(workspace().join("docs/limits.md")).unwrap();
-    let (_, sample) = text.split_once("```yaml envoy\n").unwrap();
-    let mut sample: Value = serde_yaml_ng::from_str(sample.split("```").next().unwrap()).unwrap();
+    let mut sample = samples("docs/limits.md", None, "yaml envoy").swap_remove(0);
     let settings = sample.pointer_mut("/http_filters/1/typed_config/config/configuration/value").unwrap();
     let fewer = settings.as_str().unwrap().replace("\"per_client\": 20", "\"per_client\": 1");
     *settings = fewer.into();
@@ -329,18 +327,11 @@ fn claims_are_those_that_jwt_authn_verified() {
 /// `cargo xtask check-config` asks the same.
 #[test]
 fn the_samples_of_the_documentation_are_accepted() {
-    let text =
-        ["docs/limits.md", "istio/README.md"].map(|file| std::fs::read_to_string(workspace().join(file)).unwrap());
-    let text = text.concat();
     let surroundings = Surroundings { env: &|_| None, process_secret: &|| Secret::new([0; 32]) };
-    let samples: Vec<_> = text.split("```yaml\n").skip(1).flat_map(|rest| rest.split("```").next()).collect();
+    let samples = ["docs/limits.md", "istio/README.md"].map(|file| samples(file, None, "yaml")).concat();
     assert!(samples.len() > 5);
     for sample in samples {
-        // Those in lists are indented.
-        let indent = sample.len() - sample.trim_start_matches(' ').len();
-        let lines: Vec<_> = sample.lines().map(|line| line.get(indent..).unwrap_or_default()).collect();
-        let settings: Value = serde_yaml_ng::from_str(&lines.join("\n")).unwrap();
-        let parsed = Settings::parse(settings.to_string().as_bytes(), &surroundings);
+        let parsed = Settings::parse(sample.to_string().as_bytes(), &surroundings);
         assert!(parsed.is_ok(), "{sample}: {}", parsed.err().unwrap());
     }
 }

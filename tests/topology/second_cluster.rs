@@ -1,6 +1,7 @@
 //! The second cluster of `envoy/README.md`, to which the marked requests go.
 
 use serde_json::{Value, json};
+use testbed::docs::samples;
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager, put_routes_first};
 use testbed::tools::EnvoyVersion;
 use testbed::workspace;
@@ -10,7 +11,7 @@ pub(crate) const NAME: &str = "hubs-not-draining";
 
 /// An Envoy that is set up as the section says.
 pub(crate) fn gateway(version: EnvoyVersion, hosts: Hosts) -> Envoy {
-    let [settings, host, cluster] = samples();
+    let [settings, host, cluster] = settings_host_and_cluster();
     assert_eq!(cluster, json!([second(&cluster_of_envoy_yaml())]), "the cluster of the section");
     let patch: Patch = Box::new(move |bootstrap| {
         let virtual_host = &mut connection_manager(bootstrap)["route_config"]["virtual_hosts"][0];
@@ -28,13 +29,8 @@ pub(crate) fn gateway(version: EnvoyVersion, hosts: Hosts) -> Envoy {
 }
 
 /// The samples of the section: the settings, what the virtual host gets, and the cluster.
-fn samples() -> [Value; 3] {
-    let text = std::fs::read_to_string(workspace().join("envoy/README.md")).unwrap();
-    let (_, section) = text.split_once("### With the client cookie\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let blocks = section.split("```yaml envoy\n").skip(1).map(|block| block.split("```").next().unwrap());
-    let blocks: Vec<_> = blocks.map(|block| serde_yaml_ng::from_str(block).unwrap()).collect();
-    blocks.try_into().unwrap()
+fn settings_host_and_cluster() -> [Value; 3] {
+    samples("envoy/README.md", Some("### With the client cookie"), "yaml envoy").try_into().unwrap()
 }
 
 fn cluster_of_envoy_yaml() -> Value {
