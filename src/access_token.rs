@@ -2,7 +2,7 @@
 //!
 //! A browser can send no header with a WebSocket or an event stream, so SignalR's clients put their bearer token into the query
 //! (`access_token`, RFC 6750 section 2.3), and URLs end up in the logs of hubs and of all that stands before them. ASP.NET
-//! Core's `JwtBearer` reads `authorization` by itself, and the query only where an application tells it to.
+//! Core's `JwtBearer` reads `authorization` by itself, and the query only where an application makes it.
 
 use std::borrow::Cow;
 use std::ops::Range;

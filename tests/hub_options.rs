@@ -201,7 +201,7 @@ fn event_streams_pass_a_proxy_that_buffers() {
     let hub = Hub::start(&HubOptions::default()).unwrap();
     let settings = json!({"hubs": [{"path": "/chat", "unbuffered_events": true}, {"path": "/notifications"}]});
     let envoy = envoy(&hub, settings);
-    // It speaks HTTP/1.0 to Envoy unless told otherwise, and buffers what has neither a length nor chunks.
+    // It speaks HTTP/1.0 to Envoy by default, and buffers what has neither a length nor chunks.
     let proxy = Nginx::start(&nginx, &envoy.url(), "").unwrap();
     let client = |hub: &str, transport: Transport| {
         let task = Task { hub: hub.to_owned(), ..Task::of(proxy.url(), 4) };

@@ -1,4 +1,4 @@
-//! Tier 6: something before the gateway loses the upgrade of WebSockets, as proxies do that nobody told about them.
+//! Tier 6: something before the gateway loses the upgrade of WebSockets, as proxies do that are not configured for them.
 
 use serde_json::{Value, json};
 use testbed::clients::{NodeClient, Outcome, Task, Transport, drive_node, run_node};
@@ -84,7 +84,7 @@ fn a_proxy_that_drops_upgrades_shows_in_the_counters() {
     assert_eq!(count(&envoy, "signalr_gateway_connections_total", &[]), u64::from(connects));
 }
 
-/// Whoever adds a header to a poll has a poll all the same.
+/// A poll with one more header is a poll all the same.
 #[test]
 fn a_lost_upgrade_takes_up_a_place_where_places_are_limited() {
     let hub = Hub::start(&HubOptions::default()).unwrap();

@@ -17,12 +17,12 @@ pub(super) struct Failed {
 }
 
 impl Stream {
-    /// Remembers a failure until the body tells which.
+    /// Remembers a failure until the body shows which.
     pub(super) fn tell_failure(&mut self, Request { exchange, hub, decision, .. }: &Request, answered: &Answered) {
         let (status, step) = (answered.status, exchange.step);
         let is_told = match step {
             Step::Negotiate(_) | Step::NotNegotiate | Step::WebSocket => true,
-            // The request has told already.
+            // The request has been counted already.
             Step::UpgradeLost => {
                 self.counts.push(Count::WebSocketHandshakeFailed { hub: hub.clone(), status: Some(status) });
                 false

@@ -33,8 +33,8 @@ fn an_offer_of_tls_is_answered_403_unless_envoy_ignores_it() {
                 assert_eq!(received.head.one("upgrade"), None, "{name}: {received:?}");
             }
             assert_eq!(gateway.ask(&Request::websocket("/chat?id=abc")).status(), 101, "{name}");
-            let told = gateway.envoy.finish().unwrap().contains("details=upgrade_failed ");
-            assert_eq!(told, expected == 403, "{name}");
+            let logged = gateway.envoy.finish().unwrap().contains("details=upgrade_failed ");
+            assert_eq!(logged, expected == 403, "{name}");
         }
     }
 }

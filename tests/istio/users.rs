@@ -1,4 +1,4 @@
-//! Limits for each user: the tokens that the gateway verifies, by `istio/request-authentication.yaml`, tell clients apart.
+//! Limits for each user: the tokens that the gateway verifies, by `istio/request-authentication.yaml`, identify clients.
 
 use serde_json::{Value, json};
 use testbed::hub::{Hub, three_hubs};
@@ -13,7 +13,7 @@ const LOGIN: Key = [7; 32];
 const KEYS: [(&str, &str); 2] = [("jwt_claim", "sub"), ("header", "x-user")];
 
 impl Gateway {
-    /// One connection for each client, whom this tells apart.
+    /// One connection for each client, which this identifies.
     fn with_users(name: &str, version: EnvoyVersion, hubs: &[Hub], client: &Value) -> Self {
         let mut plugin = control_plane::read("istio/wasm-plugin.yaml");
         plugin["spec"]["pluginConfig"]["limits"] = json!({ "client": client, "connections": { "per_client": 1 } });

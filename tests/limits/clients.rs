@@ -76,7 +76,7 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
         ("negotiate by status", browser, &by_status, false, &status_too),
         ("negotiate by default", browser, &by_default, false, reason),
         ("negotiate for tenants", Place::Page(&tenant_page), &for_tenants, false, reason),
-        // A browser tells no page why a WebSocket failed, and Node's WebSocket tells the client nothing, either.
+        // A browser shows no page why a WebSocket failed, and Node's WebSocket shows the client nothing, either.
         ("skipped", node, &by_status, true, "WebSocket failed to connect."),
         ("skipped", browser, &by_status, true, "WebSocket failed to connect."),
         // Nor can a page read an answer whose origin is not its own.

@@ -51,7 +51,7 @@ fn of_many_websockets_at_once_as_many_get_in_as_there_are_places() {
             assert_eq!(answer.text(), "Connection limit reached: this client has too many connections open.");
             assert_eq!(answer.head.one("retry-after"), Some("5"), "{answer:?}");
         }
-        assert!(client.negotiate().unwrap_err().is_refusal(), "{version:?}: told at negotiate already");
+        assert!(client.negotiate().unwrap_err().is_refusal(), "{version:?}: refused at the negotiate already");
         gateway.settles("twenty are open", [20, 0, 0]);
 
         open.drain(..5).for_each(Socket::close);
@@ -218,7 +218,7 @@ fn an_id_that_comes_back_is_counted_once() {
     let id = client.negotiate().unwrap();
     let mut sockets = Vec::new();
     for n in 0..3 {
-        // Nobody has told Envoy that the ones before are dead.
+        // Envoy does not know that the ones before are dead.
         let mut socket = client.bare_socket(Some(&id)).unwrap();
         assert!(returns(&mut socket, "hello"));
         sockets.push(socket);

@@ -141,8 +141,8 @@ fn a_process_that_stood_still_for_a_while_loses_no_count() {
     let mut open: Vec<_> = (0..20).map(|_| connect(&client)).collect();
     gateway.settles("before", [20, 0, 0]);
     let signal = |name: &str| {
-        let told = Command::new("kill").args([name, &gateway.envoy.pid().to_string()]).status().unwrap();
-        assert!(told.success());
+        let sent = Command::new("kill").args([name, &gateway.envoy.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
     };
     signal("-STOP");
     // Longer than the five seconds after which an instance is taken for dead.

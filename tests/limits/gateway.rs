@@ -13,7 +13,7 @@ pub(crate) fn crowd() -> usize {
     30 * cores()
 }
 
-/// Whoever comes from here is counted with nobody who comes without an address.
+/// Clients from here are not counted with those that come without an address.
 pub(crate) const ANOTHER_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 pub(crate) struct Gateway {

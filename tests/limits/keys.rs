@@ -114,7 +114,7 @@ fn addresses_are_those_that_envoy_trusts() {
 
 type Pairs<'a> = [(&'a str, &'a str, bool)];
 
-/// Whether two clients are one, told apart by nothing but this header.
+/// Whether two clients are one that differ in nothing but this header.
 fn assert_told_apart(name: &str, gateway: &Gateway, header: &str, pairs: &Pairs<'_>) {
     let with = |value: &str| gateway.client().header(header, value);
     for (one, other, expected) in pairs {
@@ -126,7 +126,7 @@ fn one_for_each(client: &Value) -> Value {
     json!({ "client": client, "connections": { "per_client": 1 } })
 }
 
-/// The rows of the table in `docs/limits.md` in which a header tells the address.
+/// The rows of the table in `docs/limits.md` in which the address comes from a header.
 #[test]
 fn users_behind_a_proxy_are_told_apart_as_documented() {
     fn trusts(hops: u32) -> Patch {
@@ -244,8 +244,8 @@ fn an_exempt_address_in_a_header_has_no_limit_and_none_has_no_place() {
     drop(open);
 }
 
-/// The rows in which the TCP connection tells the address: with nothing before the gateway, or a balancer that keeps it, each
-/// client has its own; a balancer that puts its own in its place makes one of all; the PROXY protocol tells it nevertheless.
+/// The rows in which the address is that of the TCP connection: with nothing before the gateway, or a balancer that keeps it, each
+/// client has its own; a balancer that puts its own in its place makes one of all; the PROXY protocol has it nevertheless.
 #[test]
 fn users_behind_a_balancer_are_told_apart_as_documented() {
     let reads_proxy_protocol = |bootstrap: &mut Value| {
@@ -257,8 +257,8 @@ fn users_behind_a_balancer_are_told_apart_as_documented() {
         }]);
     };
     let limits = one_for_each(&json!({}));
-    let (bare, told) = (Gateway::with(&limits), Gateway::patched(&limits, Box::new(reads_proxy_protocol)));
-    let said = |address: &str| told.client().by_proxy_protocol(address.parse().unwrap());
+    let (bare, by_proxy) = (Gateway::with(&limits), Gateway::patched(&limits, Box::new(reads_proxy_protocol)));
+    let said = |address: &str| by_proxy.client().by_proxy_protocol(address.parse().unwrap());
     let node = || bare.client().from(ANOTHER_HOST);
     let writes = |value: &str| said("192.0.2.1").header("x-forwarded-for", value);
     for (name, one, other, expected) in [
@@ -274,7 +274,7 @@ fn users_behind_a_balancer_are_told_apart_as_documented() {
     }
 }
 
-/// The sample of `docs/limits.md` with a lower limit. Envoy itself stands in for whoever has the keys.
+/// The sample of `docs/limits.md` with a lower limit. Envoy itself stands in for the login that has the keys.
 #[test]
 fn claims_are_those_that_jwt_authn_verified() {
     const KEY: Key = [7; 32];

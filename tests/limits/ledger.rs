@@ -49,7 +49,7 @@ fn what_cannot_be_counted_passes_or_not_as_configured() {
             assert_eq!(answer.text(), "Connections cannot be counted at the moment.");
             assert_eq!(answer.head.one("retry-after"), Some("5"));
         }
-        let told = gateway.end().matches("details=signalr_ledger_failure ").count();
-        assert_eq!(told, if status == 429 { 3 } else { 0 }, "{name}");
+        let logged = gateway.end().matches("details=signalr_ledger_failure ").count();
+        assert_eq!(logged, if status == 429 { 3 } else { 0 }, "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! A proxy that others wrote, before an Envoy: nginx, as it comes but for what a test tells it.
+//! A proxy that others wrote, before an Envoy: nginx with its defaults, but for what a test changes.
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;

@@ -36,7 +36,7 @@ impl Client {
         Self { address: Some(address), ..self }
     }
 
-    /// The same by way of a balancer that tells the client's address in the PROXY protocol.
+    /// The same by way of a balancer that sends the client's address in the PROXY protocol.
     pub fn by_proxy_protocol(self, address: IpAddr) -> Self {
         let (family, balancer) = if address.is_ipv4() { ("TCP4", "192.0.2.200") } else { ("TCP6", "2001:db8:ffff::1") };
         Self { preface: format!("PROXY {family} {address} {balancer} 40001 8080\r\n"), ..self }
