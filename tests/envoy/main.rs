@@ -7,6 +7,7 @@
 mod gateway;
 mod upstream;
 
+mod admin;
 mod autobahn;
 mod client_cookie;
 mod configurations;

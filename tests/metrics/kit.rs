@@ -59,9 +59,9 @@ impl Prometheus {
         let (port, kit) = (free_port().unwrap(), workspace().join("envoy/prometheus"));
         let folder = run_dir().unwrap().join(format!("prometheus-{port}"));
         fs::create_dir_all(folder.join("rules")).unwrap();
-        let target = envoy.admin().replace("http://", "");
+        let target = envoy.metrics().replace("http://", "");
         for (file, changes) in [
-            ("prometheus.yml", vec![("envoy:9901", target.as_str()), ("15s", "1s")]),
+            ("prometheus.yml", vec![("envoy:9902", target.as_str()), ("15s", "1s")]),
             (
                 "rules/signalr.recording.yml",
                 vec![("vector(20000)", "vector(5)"), ("vector(50000)", "vector(5)"), ("vector(100)", "vector(10)")],

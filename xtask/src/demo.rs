@@ -43,7 +43,7 @@ pub(crate) fn run(options: Demo) -> Result<ExitCode> {
     let failed = rows.iter().any(|row| row.with.connected < row.with.tried);
     if !options.once {
         println!("\nThe chat page:  {}/", with.url());
-        println!("Metrics:        {}/stats/prometheus", with.admin());
+        println!("Metrics:        {}/stats/prometheus", with.metrics());
         println!("Without filter: {}/", without.url());
         println!("Ctrl-C ends everything.");
         wait_for_interrupt()?;

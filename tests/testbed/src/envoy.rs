@@ -91,6 +91,7 @@ impl Default for EnvoyOptions {
 pub struct Envoy {
     port: u16,
     admin: u16,
+    metrics: u16,
     endpoints: Option<PathBuf>,
     process: Process,
 }
@@ -146,6 +147,11 @@ impl Envoy {
     /// The base URL of the admin interface.
     pub fn admin(&self) -> String {
         format!("http://127.0.0.1:{}", self.admin)
+    }
+
+    /// The base URL of the listener for metrics and probes.
+    pub fn metrics(&self) -> String {
+        format!("http://127.0.0.1:{}", self.metrics)
     }
 
     /// The process id of Envoy.
@@ -205,7 +211,7 @@ impl Envoy {
     }
 
     fn launch(options: &EnvoyOptions) -> Result<Self> {
-        let (port, admin) = (free_port()?, free_port()?);
+        let (port, admin, metrics) = (free_port()?, free_port()?, free_port()?);
         let module = match options.filter {
             Filter::With(_) => Some(module()?),
             Filter::Absent => None,
@@ -213,7 +219,7 @@ impl Envoy {
         let folder = run_dir()?.join(format!("envoy-{port}"));
         fs::create_dir_all(&folder)?;
         let text = fs::read_to_string(workspace().join("envoy/envoy.yaml")).context("cannot read envoy/envoy.yaml")?;
-        let places = bootstrap::Places { port, admin, module, folder: folder.clone() };
+        let places = bootstrap::Places { port, admin, metrics, module, folder: folder.clone() };
         let bootstrap = bootstrap::patched(&text, options, &places)?;
         let file = folder.join("bootstrap.json");
         fs::write(&file, serde_json::to_vec_pretty(&bootstrap)?)?;
@@ -234,7 +240,7 @@ impl Envoy {
         }
         let process = Process::spawn("envoy", command)?;
         let endpoints = matches!(options.hosts, Hosts::Changing(_)).then(|| places.endpoints());
-        Ok(Self { port, admin, endpoints, process })
+        Ok(Self { port, admin, metrics, endpoints, process })
     }
 
     fn ask(&self, path: &str) -> Result<String> {

@@ -14,7 +14,7 @@ use super::{EnvoyOptions, Filter, Hosts};
 /// A further change to the bootstrap.
 pub type Patch = Box<dyn Fn(&mut Value) + Send + Sync>;
 
-/// The connection manager of the only listener. For a [`Patch`], which has nobody to tell an error: it panics without one.
+/// The connection manager of the listener for clients. For a [`Patch`], which has nobody to tell an error: it panics without one.
 pub fn connection_manager(bootstrap: &mut Value) -> &mut Value {
     manager_of(&mut bootstrap["static_resources"]["listeners"][0])
 }
@@ -105,10 +105,14 @@ impl HealthStatus {
     }
 }
 
+const LISTENERS: &str = "/static_resources/listeners";
+const CLUSTERS: &str = "/static_resources/clusters";
+
 /// What this Envoy got on this machine.
 pub(super) struct Places {
     pub(super) port: u16,
     pub(super) admin: u16,
+    pub(super) metrics: u16,
     pub(super) module: Option<PathBuf>,
     pub(super) folder: PathBuf,
 }
@@ -123,11 +127,13 @@ impl Places {
 /// The bootstrap in `text`, changed as `options` say.
 pub(super) fn patched(text: &str, options: &EnvoyOptions, places: &Places) -> Result<Value> {
     let mut bootstrap: Value = serde_yaml_ng::from_str(text).context("envoy.yaml is no YAML")?;
-    let listener = named(&mut bootstrap, "/static_resources/listeners", "signalr")?;
-    listener["address"] = socket_address("127.0.0.1", places.port);
     bootstrap["admin"]["address"] = socket_address("127.0.0.1", places.admin);
-    set_hosts(named(&mut bootstrap, "/static_resources/clusters", "hubs")?, &options.hosts, places)?;
-    let chains = for_each_filter_chain(&mut bootstrap, &mut |filters| match &options.filter {
+    set_addresses(named(&mut bootstrap, CLUSTERS, "admin")?, &[format!("127.0.0.1:{}", places.admin)])?;
+    named(&mut bootstrap, LISTENERS, "metrics")?["address"] = socket_address("127.0.0.1", places.metrics);
+    set_hosts(named(&mut bootstrap, CLUSTERS, "hubs")?, &options.hosts, places)?;
+    let listener = named(&mut bootstrap, LISTENERS, "signalr")?;
+    listener["address"] = socket_address("127.0.0.1", places.port);
+    let chains = for_each_filter_chain(listener, &mut |filters| match &options.filter {
         Filter::With(settings) => configure(filters, settings, places),
         Filter::Absent => {
             filters.retain(|filter| !is_type(filter, "Wasm") && !is_type(filter, "StatefulSession"));
@@ -159,10 +165,8 @@ pub(super) fn write_endpoints(file: &Path, hosts: &[(String, HealthStatus)]) -> 
 fn set_hosts(cluster: &mut Value, hosts: &Hosts, places: &Places) -> Result<()> {
     match hosts {
         Hosts::Fixed(addresses) => {
-            let endpoints = addresses.iter().map(|address| endpoint(address, None)).collect::<Result<Vec<_>>>()?;
             cluster["type"] = "STATIC".into();
-            cluster["load_assignment"] =
-                json!({ "cluster_name": "hubs", "endpoints": [{ "lb_endpoints": endpoints }] });
+            set_addresses(cluster, addresses)?;
         }
         Hosts::Changing(first) => {
             let file = places.endpoints();
@@ -175,6 +179,12 @@ fn set_hosts(cluster: &mut Value, hosts: &Hosts, places: &Places) -> Result<()> 
             cluster.as_object_mut().context("a cluster is a map")?.remove("load_assignment");
         }
     }
+    Ok(())
+}
+
+fn set_addresses(cluster: &mut Value, addresses: &[String]) -> Result<()> {
+    let endpoints = addresses.iter().map(|address| endpoint(address, None)).collect::<Result<Vec<_>>>()?;
+    cluster["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": endpoints }]);
     Ok(())
 }
 
@@ -247,13 +257,16 @@ mod tests {
     fn bootstrap(options: &EnvoyOptions) -> Value {
         let text = fs::read_to_string(workspace().join("envoy/envoy.yaml")).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let places = Places { port: 1, admin: 2, module: Some("/m.wasm".into()), folder: folder.path().into() };
+        let (module, folder) = (Some("/m.wasm".into()), folder.path().into());
+        let places = Places { port: 1, admin: 2, metrics: 3, module, folder };
         patched(&text, options, &places).unwrap()
     }
 
     fn types(bootstrap: &Value) -> Vec<String> {
         let mut found = Vec::new();
-        for_each_filter_chain(&mut bootstrap.clone(), &mut |filters| {
+        let mut bootstrap = bootstrap.clone();
+        let listener = named(&mut bootstrap, LISTENERS, "signalr").unwrap();
+        for_each_filter_chain(listener, &mut |filters| {
             let name = |filter: &Value| filter["typed_config"]["@type"].as_str().unwrap().to_owned();
             found.extend(filters.iter().map(name));
             Ok(())
@@ -272,7 +285,9 @@ mod tests {
         let text = patched.to_string();
         for (name, expected) in [
             ("listener", r#""socket_address":{"address":"127.0.0.1","port_value":1}"#),
-            ("admin", r#""socket_address":{"address":"127.0.0.1","port_value":2}"#),
+            ("admin", r#""admin":{"address":{"socket_address":{"address":"127.0.0.1","port_value":2}}}"#),
+            ("listener of metrics", r#""socket_address":{"address":"127.0.0.1","port_value":3}"#),
+            ("where it leads", r#""endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":2}}}"#),
             ("module", r#""local":{"filename":"/m.wasm"}"#),
             ("settings", r#""value":"{\"explain\":true}""#),
             ("host", r#""socket_address":{"address":"127.0.0.1","port_value":7}"#),
@@ -293,15 +308,15 @@ mod tests {
     fn changing_hosts_are_watched_for() {
         let patched = bootstrap(&EnvoyOptions { hosts: Hosts::Changing(Vec::new()), ..EnvoyOptions::default() });
         let mut patched = patched;
-        let cluster = named(&mut patched, "/static_resources/clusters", "hubs").unwrap();
+        let cluster = named(&mut patched, CLUSTERS, "hubs").unwrap();
         assert_eq!(cluster["type"], "EDS");
         assert!(cluster.get("load_assignment").is_none());
     }
 
     #[test]
     fn what_is_not_there_is_named() {
-        let places = Places { port: 1, admin: 2, module: None, folder: PathBuf::new() };
-        let error = patched("static_resources: { listeners: [] }", &EnvoyOptions::default(), &places).unwrap_err();
-        assert!(error.to_string().contains("`signalr` in /static_resources/listeners"), "{error}");
+        let places = Places { port: 1, admin: 2, metrics: 3, module: None, folder: PathBuf::new() };
+        let error = patched("static_resources: { clusters: [] }", &EnvoyOptions::default(), &places).unwrap_err();
+        assert!(error.to_string().contains("`admin` in /static_resources/clusters"), "{error}");
     }
 }
