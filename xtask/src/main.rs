@@ -7,6 +7,7 @@ mod cargo;
 mod check_config;
 mod demo;
 mod doctor;
+mod package;
 mod tiers;
 
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ enum Task {
     Doctor,
     /// Build the module and print its path
     Wasm,
+    /// Write what users get of a release: the module, its image and SBOM, and the manifests that name the image by its digest
+    Package(package::Package),
     /// Measure what something costs
     Bench(bench::Bench),
     /// What CI runs: check, then test, of which nothing may be skipped
@@ -63,6 +66,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo(options) => return demo::run(options),
         Task::Doctor => return doctor::run(),
+        Task::Package(options) => package::run(&options)?,
         Task::Bench(options) => bench::run(&options)?,
         Task::CheckConfig { file } => return check_config::run(&file),
         Task::Test { name } => tiers::test(name.as_deref(), Skips::here())?,

@@ -29,7 +29,7 @@ enum Kind {
 }
 
 /// Files of `tests` that belong to a tier below 6.
-const TIER_4: [&str; 1] = ["module"];
+const TIER_4: [&str; 2] = ["module", "release"];
 const TIER_5: [&str; 3] = ["envoy", "istio", "metrics"];
 
 /// Runs all tests, or those whose name contains `name`.
@@ -71,7 +71,7 @@ fn tiers() -> Result<Vec<Tier>> {
         ("tiers 1 and 2: the core", Kind::Core),
         ("tier 3: the core at 32 bits, under Node", Kind::CoreAt32Bits),
         ("the tasks and the testbed", Kind::Tools),
-        ("tier 4: the module", listed(&TIER_4)),
+        ("tier 4: the module and its package", listed(&TIER_4)),
         ("tier 5: Envoy with the module", listed(&TIER_5)),
         ("tier 6: real hubs and clients behind Envoy", Kind::Files(files)),
     ]

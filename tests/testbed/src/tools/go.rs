@@ -17,11 +17,21 @@ const OLDEST: u32 = 24;
 
 /// Fails with one sentence where Go is missing or too old.
 pub fn go() -> Result<()> {
+    at_least(OLDEST)
+}
+
+/// The same for a tool that needs another minor version of Go.
+pub(super) fn at_least(oldest: u32) -> Result<()> {
     let version = GO.version()?;
     match minor(&version) {
-        Some(minor) if minor >= OLDEST => Ok(()),
-        _ => bail!("`go` here is {version}: install {}.", GO.remedy),
+        Some(minor) if minor >= oldest => Ok(()),
+        _ => bail!("`go` here is {version}: install Go 1.{oldest} or newer."),
     }
+}
+
+/// No other Go than the one that is here, and no C compiler.
+pub(super) fn alone(build: &mut Command) -> &mut Command {
+    build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0")
 }
 
 /// The program that drives the Go client.
@@ -61,8 +71,7 @@ fn build(to: &Path) -> Result<()> {
     for (program, package) in [("client", "."), ("hub", "./hub")] {
         let mut build = Command::new(GO.name);
         build.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-o"]).arg(to.join(program)).arg(package);
-        // No other Go than the one that is here, and no C compiler.
-        build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0").current_dir(project());
+        alone(&mut build).current_dir(project());
         process::run("go", build, DOWNLOAD_TIMEOUT)?;
     }
     Ok(())

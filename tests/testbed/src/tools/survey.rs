@@ -1,7 +1,9 @@
 //! What is here, what would be fetched and what is missing: the answer of `cargo xtask doctor`.
 use anyhow::Result;
 
-use super::{EnvoyVersion, NODE, NPM, PYTHON, RustTarget, chromium, clients, debian, dotnet, envoy, go, java, rust};
+use super::{
+    EnvoyVersion, NODE, NPM, PYTHON, RustTarget, chromium, clients, debian, dotnet, envoy, go, java, release, rust,
+};
 
 /// How a tool stands on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         .chain(targets)
         .chain(envoys)
         .chain([(".NET SDK".to_owned(), dotnet::state())])
-        .chain(fetched);
+        .chain(fetched)
+        .chain(release::states()?);
     Ok(all.map(|(name, state)| Tool { name, state }).collect())
 }

@@ -1,0 +1,105 @@
+//! The files of a package.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use crate::image::digest;
+use crate::{package, write_package};
+
+/// All files below a folder, by their paths from there.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            found.extend(files(&entry.path()).into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+        } else {
+            found.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_same_commit_gives_the_same_package() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = elsewhere.path().join("other");
+    write_package(&other, &[]);
+    let (one, other) = (files(package()), files(&other));
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    for (path, bytes) in &one {
+        assert!(other[path] == *bytes, "{path} differs");
+    }
+}
+
+#[test]
+fn every_file_to_download_is_listed_with_its_hash() {
+    let checked = Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet", "SHA256SUMS", "envoy_signalr.wasm.sha256"])
+        .current_dir(package())
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    let sums = fs::read_to_string(package().join("SHA256SUMS")).unwrap();
+    let listed: BTreeSet<_> = sums.lines().map(|line| line.split("  ").nth(1).unwrap().to_owned()).collect();
+    let present = files(package()).into_keys().filter(|path| !path.contains('/') && path != "SHA256SUMS").collect();
+    assert_eq!(listed, present);
+}
+
+#[test]
+fn the_manifests_name_the_image_by_its_digest() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let released = elsewhere.path().join("released");
+    write_package(&released, &["--image", "registry.example.org/team/signalr"]);
+    for (folder, name, marked) in [
+        (package(), "registry.example.com/envoy-signalr", true),
+        (released.as_path(), "registry.example.org/team/signalr", false),
+    ] {
+        let pinned = format!("{name}@{}", digest(folder));
+        for (place, file) in
+            [("istio", "traffic-extension.yaml"), ("istio", "wasm-plugin.yaml"), ("envoy-gateway", "signalr.yaml")]
+        {
+            let manifests = files(&folder.join(place));
+            let all = manifests.iter().filter(|(path, _)| path.ends_with(".yaml"));
+            for (path, bytes) in all {
+                let text = std::str::from_utf8(bytes).unwrap();
+                assert!(!text.contains("/envoy-signalr:"), "{place}/{path} names an image by its tag");
+                let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
+                documents.for_each(|document| assert!(document.is_ok(), "{place}/{path}: {document:?}"));
+            }
+            let (path, bytes) = manifests.iter().find(|(path, _)| path.ends_with(file)).expect(file);
+            let text = std::str::from_utf8(bytes).unwrap();
+            let line = text.lines().find(|line| line.contains(&pinned));
+            assert_eq!(line.map(|line| line.contains("CHANGE")), Some(marked), "{place}/{path}: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn the_bill_of_materials_lists_what_the_module_shows_of_itself() {
+    let module = fs::read(package().join("envoy_signalr.wasm")).unwrap();
+    let bill: Value = serde_json::from_slice(&fs::read(package().join("envoy_signalr.cdx.json")).unwrap()).unwrap();
+    let listed: BTreeSet<_> = bill["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|component| format!("{}-{}", component["name"].as_str().unwrap(), component["version"].as_str().unwrap()))
+        .collect();
+    // The places of panics name the folders of crates.
+    let text = String::from_utf8_lossy(&module);
+    let shown: BTreeSet<_> = text
+        .split("/registry/")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('/')?.1.split('/').next()?.to_owned()))
+        .collect();
+    assert!(!shown.is_empty(), "the module names no crate");
+    assert!(shown.is_subset(&listed), "{:?}", shown.difference(&listed).collect::<Vec<_>>());
+    for absent in ["testbed", "xtask", "syn", "tungstenite"] {
+        assert!(!listed.iter().any(|name| name.starts_with(&format!("{absent}-"))), "{absent} is not in the module");
+    }
+}
