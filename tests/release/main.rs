@@ -2,6 +2,7 @@
 mod image;
 mod package;
 mod version;
+mod workflows;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
