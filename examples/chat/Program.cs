@@ -39,6 +39,10 @@ namespace Chat
                 options.DisconnectTimeout = Settings.Patience ?? options.DisconnectTimeout);
 #if NET8_0_OR_GREATER
             signalR.AddMessagePackProtocol();
+            if (Settings.Redis != null)
+            {
+                signalR.AddStackExchangeRedis(Settings.Redis);
+            }
 #endif
             services.AddSingleton<Relay>();
             services.AddCors(cors => cors.AddDefaultPolicy(policy => policy

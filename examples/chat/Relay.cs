@@ -18,9 +18,9 @@ namespace Chat
     }
 
     /// <summary>
-    /// Carries a message from pod to pod with plain HTTP requests. In production this is the work of a
-    /// backplane (`AddStackExchangeRedis`); here it would be a second service to run. A backplane does not
-    /// remove the need for affinity: it moves messages, while a connection still lives on one pod.
+    /// Carries a message from pod to pod with plain HTTP requests, so that the sample needs no second service. In production
+    /// this is the work of a backplane: see `Settings.Redis`. A backplane does not remove the need for affinity: it moves
+    /// messages, while a connection still lives on one pod.
     ///
     /// Nobody is asked who they are: `POST /relay` must be reachable from the other pods only
     /// (loopback or the compose network), never through a gateway that strangers reach.

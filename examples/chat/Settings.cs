@@ -12,6 +12,9 @@ namespace Chat
         /// <summary>Base URLs of the other pods.</summary>
         public static readonly string[] Peers = List("PEERS", "");
 
+        /// <summary>A Redis that carries messages between the pods in place of the relay, such as `redis:6379`. Only since .NET 8 here.</summary>
+        public static readonly string Redis = Text("REDIS");
+
         /// <summary>Where the hub is served. With `/` among them there is no page.</summary>
         public static readonly string[] Hubs = List("HUBS", "/chat,/notifications");
 

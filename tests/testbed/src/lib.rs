@@ -16,6 +16,7 @@ pub mod hub;
 pub mod nginx;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod stand_in;
 pub mod tools;
 

@@ -18,7 +18,7 @@ pub(super) fn node_source() -> Result<Source> {
     Ok(Source {
         name: "the Node clients".into(),
         folder: format!("node-clients-{lock}"),
-        from: "npm, @microsoft/signalr and playwright-core",
+        from: "npm, @microsoft/signalr, playwright-core and wscat",
         megabytes: 6,
     })
 }

@@ -51,21 +51,63 @@ fn prometheus_on_path() -> Option<PathBuf> {
     folder.join("promtool").is_file().then_some(folder)
 }
 
-/// The program `nginx`: on the PATH, or else Debian's.
-pub fn nginx() -> Result<PathBuf> {
-    if let Some(program) = on_path(&["nginx"]) {
-        return Ok(program);
+/// A program on the PATH, or else from the Debian package of the same name.
+struct Packaged {
+    /// The program, as it is called on the PATH.
+    name: &'static str,
+    /// Its folder in the package.
+    folder: &'static str,
+    /// Where the package comes from, for the reader.
+    from: &'static str,
+    /// The size of the package and what it needs.
+    megabytes: u32,
+}
+
+const NGINX: Packaged = Packaged { name: "nginx", folder: "usr/sbin", from: "Debian, nginx", megabytes: 1 };
+const REDIS: Packaged =
+    Packaged { name: "redis-server", folder: "usr/bin", from: "Debian, redis-server", megabytes: 2 };
+
+impl Packaged {
+    fn program(&self) -> Result<PathBuf> {
+        if let Some(program) = on_path(&[self.name]) {
+            return Ok(program);
+        }
+        let place = self.source().fetched(|to| unpack(self.name, to));
+        let missing = || format!("`{0}` is not on the PATH: install {0}.", self.name);
+        Ok(place.with_context(missing)?.join(self.folder).join(self.name))
     }
-    let place = nginx_source().fetched(|to| unpack("nginx", to));
-    Ok(place.context("`nginx` is not on the PATH: install nginx.")?.join("usr/sbin/nginx"))
+
+    fn state(&self) -> State {
+        on_path(&[self.name])
+            .map_or_else(|| self.source().state(), |program| State::Ready(program.display().to_string()))
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            name: self.name.into(),
+            folder: format!("{}-debian", self.name),
+            from: self.from,
+            megabytes: self.megabytes,
+        }
+    }
+}
+
+/// The program `nginx`.
+pub fn nginx() -> Result<PathBuf> {
+    NGINX.program()
+}
+
+/// The program `redis-server`.
+pub fn redis() -> Result<PathBuf> {
+    REDIS.program()
 }
 
 pub(super) fn nginx_state() -> State {
-    on_path(&["nginx"]).map_or_else(|| nginx_source().state(), |program| State::Ready(program.display().to_string()))
+    NGINX.state()
 }
 
-fn nginx_source() -> Source {
-    Source { name: "nginx".into(), folder: "nginx-debian".into(), from: "Debian, nginx", megabytes: 1 }
+pub(super) fn redis_state() -> State {
+    REDIS.state()
 }
 
 fn prometheus_source() -> Source {

@@ -40,6 +40,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("browser".to_owned(), chromium::state()),
         ("Prometheus".to_owned(), debian::prometheus_state()),
         ("nginx".to_owned(), debian::nginx_state()),
+        ("Redis".to_owned(), debian::redis_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
         (format!("wasm-bindgen test runner {version}"), bindgen.state()),
     ];
