@@ -65,8 +65,8 @@ fn a_registry_keeps_the_digest_and_crane_finds_the_image_valid() {
 }
 
 #[test]
-fn the_archive_is_an_image_that_docker_loads() {
-    let test = "the_archive_is_an_image_that_docker_loads";
+fn the_archive_has_the_form_of_docker_save() {
+    let test = "the_archive_has_the_form_of_docker_save";
     let Some(program) = Skips::here().or_skip(test, tools::crane()) else { return };
     let archive = package().join("envoy_signalr.oci.tar");
     crane(&program, &["validate", "--tarball", archive.to_str().unwrap()]);

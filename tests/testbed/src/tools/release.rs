@@ -25,10 +25,10 @@ struct Built {
 }
 
 const CRANE: Built =
-    Built { name: "crane", package: "github.com/google/go-containerregistry/cmd/crane", megabytes: 10 };
+    Built { name: "crane", package: "github.com/google/go-containerregistry/cmd/crane", megabytes: 45 };
 const ACTIONLINT: Built =
     Built { name: "actionlint", package: "github.com/rhysd/actionlint/cmd/actionlint", megabytes: 5 };
-const ISTIO_FETCH: Built = Built { name: "istio-fetch", package: "./istio-fetch", megabytes: 60 };
+const ISTIO_FETCH: Built = Built { name: "istio-fetch", package: "./istio-fetch", megabytes: 90 };
 
 /// `crane`, of go-containerregistry: it pushes, pulls and validates images, and `crane registry serve` is a registry.
 pub fn crane() -> Result<PathBuf> {
