@@ -137,6 +137,7 @@ impl Settings {
         let pin = check_pin(pin, client_cookie.mark.as_deref(), cluster_header.as_deref())?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
         let limits = raw.limits.map_or_else(limits::none, limits::check)?;
+        refuse_shared_headers(&pin, &limits.client.key)?;
         Ok(Self {
             hubs: hubs(raw.hubs)?,
             ring,
@@ -167,18 +168,41 @@ impl Settings {
 
 fn read(json: &[u8]) -> Result<raw::Raw, SettingsError> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let raw = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let read = serde_path_to_error::deserialize(&mut deserializer);
+    let raw: raw::Raw = read.map_err(|error| {
         let path = error.path().to_string();
-        SettingsError::from_json(&path, &error.into_inner(), json)
+        let error = error.into_inner();
+        let list = stray_lists(json).into_iter().find(|list| is_within(&path, list, &error));
+        list.map_or_else(|| SettingsError::from_json(&path, &error, json), |list| not_an_object(&list))
     })?;
     deserializer.end().map_err(|error| SettingsError::from_json(".", &error, json))?;
-    let value = serde_json::from_slice(json).map_err(|error| SettingsError::from_json(".", &error, json))?;
-    refuse_stray_lists("", &value)?;
-    Ok(raw)
+    stray_lists(json).first().map_or(Ok(raw), |list| Err(not_an_object(list)))
 }
 
-/// Serde reads an array as a structure's fields in order; nobody writes a configuration so on purpose.
-fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), SettingsError> {
+/// Whether the error at `path` is one of reading the list as a structure's fields in order.
+fn is_within(path: &str, list: &str, error: &serde_json::Error) -> bool {
+    match path.strip_prefix(list) {
+        Some("") => error.to_string().starts_with("invalid length"),
+        Some(rest) => rest.starts_with('['),
+        None => false,
+    }
+}
+
+fn not_an_object(list: &str) -> SettingsError {
+    SettingsError::at(if list.is_empty() { "configuration" } else { list }, Problem::NotAnObject)
+}
+
+/// The paths of arrays that are no lists of the schema. Serde reads an array as a structure's fields in order; nobody writes a
+/// configuration so on purpose.
+fn stray_lists(json: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::from_slice(json) {
+        find_stray_lists(String::new(), &value, &mut found);
+    }
+    found
+}
+
+fn find_stray_lists(path: String, value: &serde_json::Value, found: &mut Vec<String>) {
     const LISTS: [&str; 5] = [
         "hubs",
         "affinity.keys",
@@ -186,20 +210,24 @@ fn refuse_stray_lists(path: &str, value: &serde_json::Value) -> Result<(), Setti
         "limits.client.exempt",
         "limits.reject.allow_origins",
     ];
-    let field = path.strip_prefix('.').unwrap_or(path);
-    let is_list = LISTS.contains(&field) || (field.starts_with("hubs[") && field.ends_with("].transports"));
     match value {
-        serde_json::Value::Array(_) if !is_list => {
-            let field = if field.is_empty() { "configuration" } else { field };
-            Err(SettingsError::at(field, Problem::NotAnObject))
-        }
         serde_json::Value::Array(items) => {
-            items.iter().enumerate().try_for_each(|(index, item)| refuse_stray_lists(&format!("{path}[{index}]"), item))
+            let is_list =
+                LISTS.contains(&path.as_str()) || (path.starts_with("hubs[") && path.ends_with("].transports"));
+            if !is_list {
+                found.push(path.clone());
+            }
+            for (index, item) in items.iter().enumerate() {
+                find_stray_lists(format!("{path}[{index}]"), item, found);
+            }
         }
         serde_json::Value::Object(members) => {
-            members.iter().try_for_each(|(name, member)| refuse_stray_lists(&format!("{path}.{name}"), member))
+            for (name, member) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                find_stray_lists(path, member, found);
+            }
         }
-        _ => Ok(()),
+        _ => {}
     }
 }
 
@@ -281,22 +309,41 @@ fn check_transports(field: &str, names: &[String]) -> Result<Vec<Transport>, Set
     Ok(transports)
 }
 
+const PIN: &str = "affinity.pin.header";
+const MARK: &str = "affinity.client_cookie.mark";
+const CLUSTER: &str = "affinity.cluster_header";
+
 fn check_pin(raw: raw::Pin, mark: Option<&str>, cluster: Option<&str>) -> Result<Pin, SettingsError> {
-    const PIN: &str = "affinity.pin.header";
-    const MARK: &str = "affinity.client_cookie.mark";
-    const CLUSTER: &str = "affinity.cluster_header";
-    let header = own_header(PIN, "pin header", &raw.header)?;
-    let mark = mark.map(|name| own_header(MARK, "mark", name)).transpose()?;
-    if mark.as_ref() == Some(&header) {
-        return Err(SettingsError::at(MARK, Problem::SameNameAs(PIN)));
-    }
-    let cluster = cluster.map(|name| own_header(CLUSTER, "cluster header", name)).transpose()?;
-    for (other, field) in [(Some(&header), PIN), (mark.as_ref(), MARK)] {
-        if other.is_some() && other == cluster.as_ref() {
-            return Err(SettingsError::at(CLUSTER, Problem::SameNameAs(field)));
+    Ok(Pin {
+        header: own_header(PIN, "pin header", &raw.header)?,
+        mark: mark.map(|name| own_header(MARK, "mark", name)).transpose()?,
+        cluster: cluster.map(|name| own_header(CLUSTER, "cluster header", name)).transpose()?,
+        encoding: raw.encoding,
+    })
+}
+
+/// A header with two meanings: the filter would overwrite one of its own with another, or take off the one by which it tells
+/// clients apart.
+fn refuse_shared_headers(pin: &Pin, key: &ClientKeySource) -> Result<(), SettingsError> {
+    let key = match key {
+        ClientKeySource::Header(name) | ClientKeySource::AddressHeader(name) => Some(name),
+        ClientKeySource::SourceAddress
+        | ClientKeySource::Cookie(_)
+        | ClientKeySource::JwtClaim(_)
+        | ClientKeySource::Query(_) => None,
+    };
+    let headers = [
+        (PIN, Some(&pin.header)),
+        (MARK, pin.mark.as_ref()),
+        (CLUSTER, pin.cluster.as_ref()),
+        ("limits.client.key.header", key),
+    ];
+    for (index, (field, name)) in headers.iter().enumerate() {
+        if let Some((other, _)) = headers.iter().take(index).find(|(_, other)| name.is_some() && other == name) {
+            return Err(SettingsError::at(*field, Problem::SameNameAs(other)));
         }
     }
-    Ok(Pin { header, mark, cluster, encoding: raw.encoding })
+    Ok(())
 }
 
 /// The name in lower case. A header that Envoy or the hub needs would be overwritten, and one that carries credentials would
@@ -310,9 +357,10 @@ fn own_header(field: &str, what: &'static str, name: &str) -> Result<String, Set
     Ok(header)
 }
 
-/// How the names of headers begin that Envoy, Istio, proxies before them, tracing or SignalR's clients write and read. As a
+/// How the names of headers begin that Envoy, Istio, proxies before them, tracing, SignalR's clients or this filter write and read. As a
 /// pin or a mark, such a header would be overwritten, and removed from requests and answers.
-const FOREIGN_HEADERS: [&str; 14] = [
+const FOREIGN_HEADERS: [&str; 16] = [
+    "x-accel-",
     "x-b3-",
     "x-client-",
     "x-cloud-trace-",
@@ -326,6 +374,7 @@ const FOREIGN_HEADERS: [&str; 14] = [
     "x-ot-",
     "x-real-",
     "x-request",
+    "x-signalr-explain",
     "x-signalr-user-agent",
 ];
 

@@ -108,7 +108,38 @@ impl SettingsError {
         }
         let at = json.trim_ascii().contains(&b'\n').then_some((line, column));
         let field = if path == "." { "configuration" } else { path };
-        Self::at(field, Problem::Malformed { what: what.to_owned(), at })
+        let what = in_words_of_json(what);
+        // What stands in the place of a key may be a secret.
+        let what = if field.starts_with("affinity.keys") { without_the_text(what) } else { what };
+        Self::at(field, Problem::Malformed { what, at })
+    }
+
+    /// The field's path, such as `hubs[0].path`, or `configuration` for the whole.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+}
+
+/// Serde names what it finds and expects in its own words.
+fn in_words_of_json(what: &str) -> String {
+    const FOUND: [(&str, &str); 4] = [
+        ("invalid type: sequence,", "invalid type: array,"),
+        ("invalid type: map,", "invalid type: object,"),
+        ("invalid type: floating point ", "invalid type: number "),
+        ("unknown variant ", "unknown value "),
+    ];
+    let found = FOUND.iter().find_map(|(serde, json)| Some(format!("{json}{}", what.strip_prefix(serde)?)));
+    let what = found.unwrap_or_else(|| what.to_owned());
+    match what.strip_suffix(", expected a sequence") {
+        Some(found) => format!("{found}, expected an array"),
+        None => what,
+    }
+}
+
+fn without_the_text(what: String) -> String {
+    match (what.strip_prefix("invalid type: string "), what.rsplit_once(", expected ")) {
+        (Some(_), Some((_, expected))) => format!("invalid type: string, expected {expected}"),
+        _ => what,
     }
 }
 
@@ -132,13 +163,13 @@ impl fmt::Display for Problem {
             Self::Duplicate(what) => write!(f, "`{what}` stands twice; each may stand once"),
             Self::EnvNotSet(name) => write!(
                 f,
-                "environment variable `{name}` is not set in the module; pass it with vm_config.environment_variables (Istio: vmConfig.env)"
+                "environment variable `{name}` is not set in the module; set it in the gateway's own environment, and pass it on with host_env_keys (Istio: vmConfig.env, Envoy Gateway: env.hostKeys)"
             ),
             Self::SecretTooShort { bytes, least } => {
                 write!(f, "a secret of {bytes} bytes is too short; at least {least} are needed")
             }
             Self::OutOfRange { least, most } => write!(f, "out of range; {least} to {most} is allowed"),
-            Self::NotAnObject => f.write_str("invalid type: sequence, expected a map"),
+            Self::NotAnObject => f.write_str("invalid type: array, expected an object"),
             Self::NotAPath(path) => {
                 write!(f, "`{path}` is not a path; it starts with `/` and has no query, space or empty segment")
             }

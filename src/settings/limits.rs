@@ -129,6 +129,7 @@ fn compile(raw: raw::Limits) -> Result<Limits, SettingsError> {
     let raw::Limits { mode, client, connections, negotiate_rate, connect_rate, reject, long_polling_idle, on_error } =
         raw;
     let raw::LimitConnections { per_client, per_hub, total } = connections;
+    let [per_client, per_hub, total] = [per_client, per_hub, total].map(|limit| limit.map(|raw::Count(limit)| limit));
     let counts = [("per_client", per_client), ("per_hub", per_hub), ("total", total)];
     if let Some((name, _)) = counts.iter().find(|(_, limit)| *limit == Some(0)) {
         return Err(SettingsError::at(format!("limits.connections.{name}"), Problem::Zero));
@@ -176,7 +177,7 @@ fn check_client(raw: raw::LimitClient) -> Result<ClientSettings, SettingsError> 
         absent: raw.absent,
         ipv4_prefix: raw.ipv4_prefix.0,
         ipv6_prefix: raw.ipv6_prefix.0,
-        exempt: raw.exempt,
+        exempt: raw.exempt.into_iter().map(|raw::Network(network)| network).collect(),
     })
 }
 
@@ -196,28 +197,30 @@ fn check_name(field: String, name: String) -> Result<String, SettingsError> {
 }
 
 fn rate(field: &str, raw: &raw::Rate) -> Result<Rate, SettingsError> {
-    for (name, value) in [("requests", raw.requests), ("burst", raw.burst)] {
+    let raw::Rate { requests: raw::Count(requests), burst: raw::Count(burst), per } = *raw;
+    for (name, value) in [("requests", requests), ("burst", burst)] {
         if value == 0 {
             return Err(SettingsError::at(format!("{field}.{name}"), Problem::Zero));
         }
     }
-    let per = RATE_LIVES.check(&format!("{field}.per"), raw.per)?;
+    let per = RATE_LIVES.check(&format!("{field}.per"), per)?;
     let per = u64::try_from(per.as_micros()).unwrap_or(u64::MAX);
     // At least 1: a million requests a second are no limit worth a name.
-    let interval = per.checked_div(u64::from(raw.requests)).unwrap_or(u64::MAX).max(1);
-    Ok(Rate { interval, burst: raw.burst })
+    let interval = per.checked_div(u64::from(requests)).unwrap_or(u64::MAX).max(1);
+    Ok(Rate { interval, burst })
 }
 
 fn check_rejection(raw: raw::Reject) -> Result<RejectionSettings, SettingsError> {
-    if !(400..600).contains(&raw.status) {
-        return Err(SettingsError::at("limits.reject.status", Problem::NotAnErrorStatus(raw.status)));
+    let raw::Status(status) = raw.status;
+    if !(400..600).contains(&status) {
+        return Err(SettingsError::at("limits.reject.status", Problem::NotAnErrorStatus(status)));
     }
     let allow_origins = raw.allow_origins.iter().enumerate().map(|(index, origin)| {
         let field = || format!("limits.reject.allow_origins[{index}]");
         AllowedOrigin::parse(origin).map_err(|problem| SettingsError::at(field(), problem))
     });
     Ok(RejectionSettings {
-        status: raw.status,
+        status,
         retry_after: RETRY_LIVES.check("limits.reject.retry_after", raw.retry_after)?,
         negotiate: raw.negotiate,
         allow_origins: allow_origins.collect::<Result<_, _>>()?,

@@ -9,13 +9,14 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, IntoDeserializer as _, Visitor};
+use serde_json::Value;
 
 pub use limits::{AbsentKey, Mode, NegotiateRejection, OnError};
-pub(super) use limits::{ClientKeySource, LimitClient, LimitConnections, Limits, Rate, Reject};
+pub(super) use limits::{ClientKeySource, Count, LimitClient, LimitConnections, Limits, Network, Rate, Reject, Status};
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct Raw {
     pub(super) hubs: Vec<Hub>,
     pub(super) affinity: Affinity,
@@ -25,11 +26,11 @@ pub(super) struct Raw {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"path\": \"/chat\"}")]
 pub(super) struct Hub {
     pub(super) path: String,
     pub(super) name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(super) access_token: AccessToken,
     pub(super) transports: Option<Vec<String>>,
     #[serde(default)]
@@ -48,7 +49,7 @@ pub enum AccessToken {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct Affinity {
     pub(super) keys: Vec<Key>,
     pub(super) connection_token: ConnectionToken,
@@ -60,7 +61,10 @@ pub(super) struct Affinity {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object such as {\"id\": \"1\", \"secret\": {\"env\": \"NAME_OF_A_VARIABLE\"}}"
+)]
 pub(super) struct Key {
     pub(super) id: String,
     pub(super) secret: SecretSource,
@@ -68,16 +72,16 @@ pub(super) struct Key {
 
 /// Read by hand, because serde's messages quote what they refuse, and this must not reach a log.
 #[derive(Deserialize)]
-#[serde(try_from = "serde_json::Value")]
+#[serde(try_from = "Value")]
 pub(super) enum SecretSource {
     Env(String),
     Value(String),
 }
 
-impl TryFrom<serde_json::Value> for SecretSource {
+impl TryFrom<Value> for SecretSource {
     type Error = &'static str;
 
-    fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
         const EXPECTED: &str = "expected {\"env\": \"NAME_OF_A_VARIABLE\"} or {\"value\": \"…\"}";
         let members = value.as_object().ok_or(EXPECTED)?;
         let mut texts = members.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.to_owned())));
@@ -96,7 +100,7 @@ impl fmt::Debug for SecretSource {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct ConnectionToken {
     pub(super) enabled: bool,
     pub(super) ttl: Span,
@@ -111,11 +115,12 @@ impl Default for ConnectionToken {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct ConnectionCookie {
     pub(super) enabled: bool,
     pub(super) name: String,
     pub(super) max_age: Span,
+    #[serde(deserialize_with = "word")]
     pub(super) same_site: SameSite,
     pub(super) secure: Secure,
     pub(super) http_only: bool,
@@ -139,7 +144,7 @@ impl Default for ConnectionCookie {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct ClientCookie {
     pub(super) enabled: bool,
     pub(super) name: String,
@@ -148,6 +153,7 @@ pub(super) struct ClientCookie {
     pub(super) mark: Option<String>,
     pub(super) paths: Vec<String>,
     pub(super) path: String,
+    #[serde(deserialize_with = "word")]
     pub(super) same_site: SameSite,
     pub(super) secure: Secure,
     pub(super) http_only: bool,
@@ -219,9 +225,10 @@ impl<'de> Deserialize<'de> for Secure {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct Pin {
     pub(super) header: String,
+    #[serde(deserialize_with = "word")]
     pub(super) encoding: PinEncoding,
 }
 
@@ -242,8 +249,9 @@ pub enum PinEncoding {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct Metrics {
+    #[serde(deserialize_with = "word")]
     pub(super) detail: Detail,
     pub(super) per_upstream: bool,
 }
@@ -264,6 +272,51 @@ pub enum Detail {
     Frames,
     /// SignalR messages by type.
     Messages,
+}
+
+/// One of an enum's words. Serde's own reader of enums takes a number for broken JSON, and an object for a word.
+fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    to_word(Value::deserialize(deserializer)?)
+}
+
+fn to_word<'de, T: Deserialize<'de>, E: de::Error>(value: Value) -> Result<T, E> {
+    let text = match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    T::deserialize(text.into_deserializer())
+}
+
+/// A whole number of 0 to `most`. `expected` says what is allowed.
+fn whole_number<'de, D>(deserializer: D, most: u64, expected: &'static str) -> Result<u64, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    struct WholeNumberVisitor {
+        most: u64,
+        expected: &'static str,
+    }
+    impl Visitor<'_> for WholeNumberVisitor {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.expected)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            if number <= self.most {
+                Ok(number)
+            } else {
+                Err(E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+        }
+
+        /// For negative numbers only.
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+            Err(E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+    }
+    deserializer.deserialize_u64(WholeNumberVisitor { most, expected })
 }
 
 /// A length of time, written as text: `90s`, `24h`, `1h 30m`.

@@ -61,6 +61,140 @@ fn the_mark_is_taken_off_also_while_the_client_cookie_is_disabled() {
     assert_eq!(crate::steer::own_headers(&settings.pin).collect::<Vec<_>>(), ["x-signalr-pin", "x-mark"]);
 }
 
+/// Every field there is, each with a value.
+const FULL: &str = r#"{
+    "hubs": [{"path": "/chat", "name": "chat", "access_token": "header", "transports": ["long_polling"], "unbuffered_events": true}],
+    "affinity": {
+        "keys": [{"id": "1", "secret": {"env": "KEY"}}],
+        "connection_token": {"enabled": true, "ttl": "168h", "negotiate_v0": true},
+        "connection_cookie": {"enabled": true, "name": "signalr-affinity", "max_age": "24h", "same_site": "none", "secure": true,
+            "http_only": true, "partitioned": true, "domain": "example.com"},
+        "client_cookie": {"enabled": true, "name": "signalr-client", "max_age": "24h", "rebalance_after": "1h", "mark": "x-mark",
+            "paths": ["/app"], "path": "/", "same_site": "none", "secure": true, "http_only": true, "partitioned": true,
+            "domain": "example.com"},
+        "pin": {"header": "x-pin", "encoding": "plain"},
+        "cluster_header": "x-cluster"},
+    "limits": {
+        "mode": "shadow",
+        "client": {"key": {"header": "x-user", "as": "address"}, "absent": "refuse", "ipv4_prefix": 24, "ipv6_prefix": 56,
+            "exempt": ["10.0.0.0/8"]},
+        "connections": {"per_client": 20, "per_hub": 5000, "total": 10000},
+        "negotiate_rate": {"requests": 10, "per": "1s", "burst": 20},
+        "connect_rate": {"requests": 10, "per": "1s", "burst": 20},
+        "reject": {"status": 429, "retry_after": "5s", "negotiate": "status", "allow_origins": ["https://example.com"]},
+        "long_polling_idle": "15s",
+        "on_error": "deny"},
+    "metrics": {"detail": "messages", "per_upstream": true},
+    "explain": true}"#;
+
+/// The path and the value of every field of `value`, and of every element of its lists.
+fn fields(path: String, value: &serde_json::Value, found: &mut Vec<(String, serde_json::Value)>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (name, member) in members {
+                fields(format!("{path}/{name}"), member, found);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                fields(format!("{path}/{index}"), item, found);
+            }
+        }
+        _ => {}
+    }
+    found.push((path, value.clone()));
+}
+
+fn all_fields() -> (serde_json::Value, Vec<(String, serde_json::Value)>) {
+    let full = serde_json::from_str(FULL).unwrap();
+    let mut found = Vec::new();
+    fields(String::new(), &full, &mut found);
+    assert!(parse(FULL).is_ok());
+    (full, found)
+}
+
+/// The refusal of the full configuration with another value at `pointer`.
+fn refusal_of(full: &serde_json::Value, pointer: &str, value: &serde_json::Value) -> Option<SettingsError> {
+    let mut changed = full.clone();
+    *changed.pointer_mut(pointer).unwrap() = value.clone();
+    parse(&changed.to_string()).err()
+}
+
+/// `/hubs/0/path` as a refusal names it.
+fn named(pointer: &str) -> String {
+    let mut name = String::new();
+    for part in pointer.split('/').skip(1) {
+        match part.parse::<usize>() {
+            Ok(index) => name.push_str(&format!("[{index}]")),
+            Err(_) if name.is_empty() => name.push_str(part),
+            Err(_) => name.push_str(&format!(".{part}")),
+        }
+    }
+    if name.is_empty() { "configuration".to_owned() } else { name }
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_by_its_field_in_words_of_json() {
+    const WORDS_OF_RUST: [&str; 19] = [
+        "struct", "enum", "variant", "tuple", "sequence", "map", "unit", "newtype", "option", "floating", "u8", "u16",
+        "u32", "u64", "i64", "f64", "usize", "IpAddr", "IpNet",
+    ];
+    let (full, fields) = all_fields();
+    let others = [r#""no""#, "5", "-1", "1.5", "true", "null", "[]", "[5]", r#"["no"]"#, "{}", r#"{"no": 5}"#];
+    let others = others.map(|json| serde_json::from_str::<serde_json::Value>(json).unwrap());
+    for (pointer, value) in &fields {
+        for other in &others {
+            // A secret is judged as a whole.
+            let field = named(pointer.trim_end_matches("/env"));
+            // Null may stand for a field that is left out.
+            let is_other_type = std::mem::discriminant(value) != std::mem::discriminant(other) && !other.is_null();
+            let Some(refusal) = refusal_of(&full, pointer, other).map(|error| error.to_string()) else {
+                assert!(!is_other_type, "{field} may be {other}");
+                continue;
+            };
+            let says_what_is_expected = refusal.starts_with(&format!("{field}: ")) && refusal.contains("expected ");
+            assert!(says_what_is_expected || !is_other_type, "{field} = {other}: {refusal}");
+            let mut words = refusal.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(!words.any(|word| WORDS_OF_RUST.contains(&word)), "{field} = {other}: {refusal}");
+            assert!(!refusal.contains("not JSON"), "{field} = {other}: {refusal}");
+        }
+    }
+}
+
+/// Else a new field would be left out above.
+#[test]
+fn the_full_configuration_has_every_field() {
+    let (full, fields) = all_fields();
+    for (pointer, value) in fields {
+        let Some(members) = value.as_object() else { continue };
+        // Read by hand: one of two, of which one stands there.
+        if pointer.ends_with("/secret") || pointer.ends_with("/key") {
+            continue;
+        }
+        let mut more = members.clone();
+        more.insert("zzz".to_owned(), true.into());
+        let refusal = refusal_of(&full, &pointer, &more.into()).unwrap().to_string();
+        let (_, known) = refusal.split_once(", expected ").unwrap();
+        for name in known.split('`').skip(1).step_by(2) {
+            assert!(members.contains_key(name), "{pointer} lacks {name}");
+        }
+    }
+}
+
+/// A secret in the wrong place must not reach a log.
+#[test]
+fn what_stands_in_the_place_of_a_key_is_not_repeated() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    let (full, fields) = all_fields();
+    let in_keys = |pointer: &str| pointer.starts_with("/affinity/keys") && !pointer.ends_with("/secret/env");
+    for (pointer, _) in fields.iter().filter(|(pointer, _)| in_keys(pointer)) {
+        for secret in [serde_json::json!(SECRET), serde_json::json!([SECRET]), serde_json::json!({ "text": SECRET })] {
+            let Some(refusal) = refusal_of(&full, pointer, &secret) else { continue };
+            assert!(!refusal.to_string().contains(SECRET), "{pointer} = {secret}: {refusal}");
+        }
+    }
+}
+
 /// Every mistake has a file and the line it is refused with; Envoy and `check-config` are held to the same files.
 #[cfg(not(target_family = "wasm"))] // no files there
 #[test]

@@ -1,17 +1,19 @@
 //! The section `limits`, as an operator writes it.
 
-use ipnet::IpNet;
 use std::fmt;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 
-use super::Span;
+use super::{Span, to_word, whole_number, word};
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(in crate::settings) struct Limits {
+    #[serde(deserialize_with = "word")]
     pub(in crate::settings) mode: Mode,
     pub(in crate::settings) client: LimitClient,
     pub(in crate::settings) connections: LimitConnections,
@@ -19,6 +21,7 @@ pub(in crate::settings) struct Limits {
     pub(in crate::settings) connect_rate: Option<Rate>,
     pub(in crate::settings) reject: Reject,
     pub(in crate::settings) long_polling_idle: Span,
+    #[serde(deserialize_with = "word")]
     pub(in crate::settings) on_error: OnError,
 }
 
@@ -48,13 +51,14 @@ pub enum Mode {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(in crate::settings) struct LimitClient {
     pub(in crate::settings) key: ClientKeySource,
+    #[serde(deserialize_with = "word")]
     pub(in crate::settings) absent: AbsentKey,
     pub(in crate::settings) ipv4_prefix: Prefix<32>,
     pub(in crate::settings) ipv6_prefix: Prefix<128>,
-    pub(in crate::settings) exempt: Vec<IpNet>,
+    pub(in crate::settings) exempt: Vec<Network>,
 }
 
 impl Default for LimitClient {
@@ -81,9 +85,10 @@ pub(in crate::settings) enum ClientKeySource {
 
 /// Every way to write a client key that is not `source_address`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 struct NamedKey {
     header: Option<String>,
+    #[serde(deserialize_with = "optional_word")]
     r#as: Option<HeaderReading>,
     cookie: Option<String>,
     jwt_claim: Option<String>,
@@ -103,7 +108,7 @@ impl<'de> Deserialize<'de> for ClientKeySource {
             type Value = ClientKeySource;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`source_address`, or a map such as {\"header\": \"x-user\"}")
+                f.write_str("`source_address`, or an object such as {\"header\": \"x-user\"}")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ClientKeySource, E> {
@@ -151,35 +156,82 @@ pub(in crate::settings) struct Prefix<const MOST: u8>(pub(in crate::settings) u8
 
 impl<'de, const MOST: u8> Deserialize<'de> for Prefix<MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bits = u64::deserialize(deserializer)?;
-        match u8::try_from(bits) {
-            Ok(bits) if bits <= MOST => Ok(Self(bits)),
-            _ => Err(de::Error::invalid_value(de::Unexpected::Unsigned(bits), &format!("0 to {MOST}").as_str())),
-        }
+        let expected = if MOST == 32 { "a whole number from 0 to 32" } else { "a whole number from 0 to 128" };
+        let bits = whole_number(deserializer, MOST.into(), expected)?;
+        u8::try_from(bits).map(Self).map_err(de::Error::custom)
     }
 }
 
+/// How many there may be. Zero is read, so that its refusal can say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::settings) struct Count(pub(in crate::settings) u32);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let count = whole_number(deserializer, u32::MAX.into(), "a whole number from 1 to 4294967295")?;
+        u32::try_from(count).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// The status of an answer. Which of them are for rejections is decided later.
+#[derive(Debug)]
+pub(in crate::settings) struct Status(pub(in crate::settings) u16);
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let status = whole_number(deserializer, u16::MAX.into(), "a whole number from 400 to 599")?;
+        u16::try_from(status).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// Addresses with a prefix in common.
+#[derive(Debug)]
+pub(in crate::settings) struct Network(pub(in crate::settings) IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NetworkVisitor;
+        impl Visitor<'_> for NetworkVisitor {
+            type Value = Network;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a network such as \"10.0.0.0/8\" or \"192.0.2.7/32\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {
+                text.parse().map(Network).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(NetworkVisitor)
+    }
+}
+
+fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::<Value>::deserialize(deserializer)?.map(to_word).transpose()
+}
+
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(in crate::settings) struct LimitConnections {
-    pub(in crate::settings) per_client: Option<u32>,
-    pub(in crate::settings) per_hub: Option<u32>,
-    pub(in crate::settings) total: Option<u32>,
+    pub(in crate::settings) per_client: Option<Count>,
+    pub(in crate::settings) per_hub: Option<Count>,
+    pub(in crate::settings) total: Option<Count>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"requests\": 10, \"per\": \"1s\", \"burst\": 20}")]
 pub(in crate::settings) struct Rate {
-    pub(in crate::settings) requests: u32,
+    pub(in crate::settings) requests: Count,
     pub(in crate::settings) per: Span,
-    pub(in crate::settings) burst: u32,
+    pub(in crate::settings) burst: Count,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(in crate::settings) struct Reject {
-    pub(in crate::settings) status: u16,
+    pub(in crate::settings) status: Status,
     pub(in crate::settings) retry_after: Span,
+    #[serde(deserialize_with = "word")]
     pub(in crate::settings) negotiate: NegotiateRejection,
     pub(in crate::settings) allow_origins: Vec<String>,
 }
@@ -187,7 +239,7 @@ pub(in crate::settings) struct Reject {
 impl Default for Reject {
     fn default() -> Self {
         Self {
-            status: 429,
+            status: Status(429),
             retry_after: Span::seconds(5),
             // Most clients show their users the error, and the status without its reason: the table is in docs/limits.md.
             negotiate: NegotiateRejection::Error,
