@@ -45,10 +45,12 @@ enum Task {
     Bench(bench::Bench),
     /// What CI runs: check, then test, of which nothing may be skipped
     Ci,
-    /// Validate a plugin configuration: JSON, YAML, or one inside an Envoy bootstrap, WasmPlugin, TrafficExtension or EnvoyFilter
+    /// Validate plugin configurations: JSON, YAML, or what has one in it, such as an Envoy bootstrap, a part of one, a WasmPlugin, a
+    /// TrafficExtension, an EnvoyFilter or an EnvoyExtensionPolicy
     CheckConfig {
-        /// The file
-        file: PathBuf,
+        /// The files; `-` is standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
 }
 
@@ -68,7 +70,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Doctor => return doctor::run(),
         Task::Package(options) => package::run(&options)?,
         Task::Bench(options) => bench::run(&options)?,
-        Task::CheckConfig { file } => return check_config::run(&file),
+        Task::CheckConfig { files } => return check_config::command::run(&files),
         Task::Test { name } => tiers::test(name.as_deref(), Skips::here())?,
         Task::Check => cargo::check()?,
         Task::Wasm => println!("{}", testbed::envoy::module()?.display()),
