@@ -78,6 +78,11 @@ impl Program {
     }
 }
 
+/// Fails with one sentence where curl is missing.
+pub fn curl() -> Result<()> {
+    Program { name: "curl", probe: &["--version"], remedy: "curl" }.version().map(drop)
+}
+
 /// Stops with one sentence when a program is missing that nothing can be fetched without.
 pub fn require_programs() -> Result<()> {
     [PYTHON, NODE, NPM].iter().try_for_each(|program| program.version().map(drop))
