@@ -8,7 +8,7 @@ usage() {
 Usage: verify.sh HUB [--metrics WHERE] [--connections NUMBER] [-- CURL-OPTION...]
 
 HUB          the hub's URL at the gateway, such as http://localhost:8080/chat
---metrics    where the filter's metrics are: a URL such as http://localhost:9901/stats/prometheus, or a command that prints them
+--metrics    where the filter's metrics are: a URL such as http://localhost:9902/stats/prometheus, or a command that prints them
 --connections  how many connections to try, 10 by default
 CURL-OPTION  what requests need besides, such as --insecure or --header "authorization: Bearer ..."
 

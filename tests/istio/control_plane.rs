@@ -10,6 +10,11 @@ use serde_json::{Value, json};
 use testbed::envoy::connection_manager;
 use testbed::workspace;
 
+pub(crate) const GATEWAY_POD: &str = "istio/gateway-pods/deployment/deployment.yaml";
+pub(crate) const ENVOY_FILTER: &str = "istio/filter/steering/envoy-filter.yaml";
+pub(crate) const TRAFFIC_EXTENSION: &str = "istio/filter/traffic-extension/traffic-extension.yaml";
+pub(crate) const WASM_PLUGIN: &str = "istio/filter/wasm-plugin/wasm-plugin.yaml";
+
 /// One document of a file of this repository.
 pub(crate) fn read(file: &str) -> Value {
     serde_yaml_ng::from_str(&fs::read_to_string(workspace().join(file)).unwrap()).unwrap()
@@ -20,8 +25,8 @@ pub(crate) fn gateway(folder: &Path) -> Value {
     let text = fs::read_to_string(workspace().join("tests/istio/gateway.yaml")).unwrap();
     let text = text.replace("/etc/istio/proxy", folder.to_str().unwrap());
     let mut bootstrap = serde_yaml_ng::from_str(&text).unwrap();
-    extract_labels(&read("istio/gateway-pod.yaml"), &mut bootstrap);
-    apply(&read("istio/envoy-filter.yaml"), &mut bootstrap);
+    extract_labels(&labels(&read(GATEWAY_POD)), &mut bootstrap);
+    apply(&read(ENVOY_FILTER), &mut bootstrap);
     bootstrap
 }
 
@@ -117,11 +122,16 @@ fn discovered(resource: &Value) -> Value {
     json!({ "resources": [resource] })
 }
 
-/// The template of the bootstrap makes one expression of each tag of the annotation.
-fn extract_labels(pod: &Value, bootstrap: &mut Value) {
+/// The tags of statistics that a pod's annotation adds to Istio's own.
+pub(crate) fn labels(pod: &Value) -> Vec<String> {
     let annotations = &pod["spec"]["template"]["metadata"]["annotations"];
-    let tags = annotations["sidecar.istio.io/extraStatTags"].as_str().unwrap().split(',');
-    let expressions = tags.map(|tag| json!({ "tag_name": tag, "regex": format!(r"({tag}=\.=(.*?);\.;)") }));
+    let config: Value = serde_yaml_ng::from_str(annotations["proxy.istio.io/config"].as_str().unwrap()).unwrap();
+    serde_json::from_value(config["extraStatTags"].clone()).unwrap()
+}
+
+/// The template of the bootstrap makes one expression of each tag.
+fn extract_labels(tags: &[String], bootstrap: &mut Value) {
+    let expressions = tags.iter().map(|tag| json!({ "tag_name": tag, "regex": format!(r"({tag}=\.=(.*?);\.;)") }));
     let known = bootstrap["stats_config"]["stats_tags"].as_array_mut().unwrap();
     let place = known.iter().position(|tag| tag["tag_name"] == "cache").unwrap();
     known.splice(place..place, expressions);

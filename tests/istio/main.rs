@@ -20,6 +20,8 @@ use testbed::process::{run_dir, wait_for};
 use testbed::raw::Client;
 use testbed::tools::EnvoyVersion;
 
+use crate::control_plane::{ENVOY_FILTER, GATEWAY_POD, TRAFFIC_EXTENSION, WASM_PLUGIN};
+
 const KEY: &str = "all gateways of this test have this key";
 const CONNECTS: u32 = 20;
 
@@ -35,7 +37,7 @@ impl Gateway {
     }
 
     fn start_in(name: &str, version: EnvoyVersion, hubs: &[Hub], environment: Vec<(String, String)>) -> Self {
-        Self::start_with(name, version, hubs, environment, &control_plane::read("istio/wasm-plugin.yaml"), |_| {})
+        Self::start_with(name, version, hubs, environment, &control_plane::read(WASM_PLUGIN), |_| {})
     }
 
     /// One with this WasmPlugin, and a change to its bootstrap.
@@ -135,29 +137,56 @@ fn another_gateway_with_the_same_key_finds_the_pod() {
     }
 }
 
+/// The number of the hub that a connection of this gateway is on, and its token.
+fn connect(gateway: &Gateway, hubs: &[Hub]) -> (usize, String) {
+    let before: Vec<_> = hubs.iter().map(negotiations).collect();
+    let token = gateway.negotiate();
+    assert_eq!(gateway.poll(&token), 200);
+    (hubs.iter().zip(before).position(|(hub, before)| negotiations(hub) > before).unwrap(), token)
+}
+
+/// Lets istiod say this of one pod, and waits until Envoy knows.
+fn report(gateway: &Gateway, hubs: &[Hub], own: usize, status: &str) {
+    let health = |number| if number == own { status } else { "HEALTHY" };
+    let pods: Vec<_> = hubs.iter().enumerate().map(|(number, hub)| (port(hub), health(number))).collect();
+    control_plane::publish(&gateway.endpoints, &control_plane::endpoints(&pods));
+    let clusters = format!("{}/clusters?format=json", gateway.envoy.admin());
+    let seen = || http::get(&clusters).is_ok_and(|(_, body)| body.contains(status));
+    wait_for("Envoy to see how a pod is", seen).unwrap();
+}
+
 #[test]
-fn a_draining_pod_keeps_its_connections_and_gets_no_new_ones() {
+fn a_pod_that_drains_or_is_not_ready_keeps_its_connections_and_gets_no_new_ones() {
     let hubs = three_hubs().unwrap();
     for version in EnvoyVersion::ALL {
         let gateway = Gateway::start(&format!("istio-draining-{version:?}"), version, &hubs);
-        let before: Vec<_> = hubs.iter().map(negotiations).collect();
-        let token = gateway.negotiate();
-        assert_eq!(gateway.poll(&token), 200);
-        let own = hubs.iter().zip(before).position(|(hub, before)| negotiations(hub) > before).unwrap();
-
-        let health = |number| if number == own { "DRAINING" } else { "HEALTHY" };
-        let pods: Vec<_> = hubs.iter().enumerate().map(|(number, hub)| (port(hub), health(number))).collect();
-        control_plane::publish(&gateway.endpoints, &control_plane::endpoints(&pods));
-        let clusters = format!("{}/clusters?format=json", gateway.envoy.admin());
-        let seen = || http::get(&clusters).is_ok_and(|(_, body)| body.contains("DRAINING"));
-        wait_for("Envoy to see that a pod drains", seen).unwrap();
-
-        let before = negotiations(&hubs[own]);
-        for attempt in 0..10 {
-            assert_eq!(gateway.send(&token), 200, "{version:?}: attempt {attempt}");
-            gateway.negotiate();
+        let (own, token) = connect(&gateway, &hubs);
+        for status in ["DRAINING", "UNHEALTHY"] {
+            report(&gateway, &hubs, own, status);
+            let before = negotiations(&hubs[own]);
+            for attempt in 0..10 {
+                assert_eq!(gateway.send(&token), 200, "{version:?} {status}: attempt {attempt}");
+                gateway.negotiate();
+            }
+            assert_eq!(negotiations(&hubs[own]), before, "{version:?} {status}");
         }
-        assert_eq!(negotiations(&hubs[own]), before, "{version:?}");
+    }
+}
+
+#[test]
+fn a_request_for_a_pod_that_is_dead_and_not_ready_reaches_another() {
+    for version in EnvoyVersion::ALL {
+        let mut hubs = three_hubs().unwrap();
+        let gateway = Gateway::start(&format!("istio-dead-{version:?}"), version, &hubs);
+        let (own, token) = connect(&gateway, &hubs);
+        report(&gateway, &hubs, own, "UNHEALTHY");
+        hubs[own].kill();
+        let closed = format!("::{}::cx_active::0", hubs[own].address());
+        let clusters = format!("{}/clusters", gateway.envoy.admin());
+        let seen = || http::get(&clusters).is_ok_and(|(_, body)| body.contains(&closed));
+        wait_for("Envoy to see that its connections to the pod are closed", seen).unwrap();
+        // The answer of a hub that does not know the id, at which a client negotiates anew.
+        assert_eq!(gateway.send(&token), 404, "{version:?}");
     }
 }
 
@@ -173,8 +202,7 @@ fn a_gateway_without_the_key_says_so_and_answers_500() {
 
 #[test]
 fn both_apis_configure_the_same_filter() {
-    let (plugin, extension) =
-        (control_plane::read("istio/wasm-plugin.yaml"), control_plane::read("istio/traffic-extension.yaml"));
+    let (plugin, extension) = (control_plane::read(WASM_PLUGIN), control_plane::read(TRAFFIC_EXTENSION));
     assert_eq!(plugin["metadata"], extension["metadata"]);
     // What TrafficExtension keeps outside of `wasm` is what goes for filters in Lua, too.
     let mut flat = extension["spec"]["wasm"].clone();
@@ -184,19 +212,49 @@ fn both_apis_configure_the_same_filter() {
 
 #[test]
 fn the_pods_of_the_gateway_have_the_key_that_the_filter_asks_for() {
-    let pod = control_plane::read("istio/gateway-pod.yaml");
-    let plugin = control_plane::read("istio/wasm-plugin.yaml");
+    let pod = control_plane::read(GATEWAY_POD);
+    let plugin = control_plane::read(WASM_PLUGIN);
     let variable = &pod["spec"]["template"]["spec"]["containers"][0]["env"][0]["name"];
     assert_eq!(plugin["spec"]["vmConfig"]["env"][0]["name"], *variable);
     assert_eq!(plugin["spec"]["pluginConfig"]["affinity"]["keys"][0]["secret"]["env"], *variable);
 }
 
 #[test]
+fn every_kind_of_gateway_gets_the_same_pods() {
+    let deployment = &control_plane::read(GATEWAY_POD)["spec"];
+    let overlay = control_plane::read("istio/gateway-pods/gateway-api/config-map/deployment.yaml");
+    assert_eq!(overlay["spec"], *deployment);
+    let helm = control_plane::read("istio/gateway-pods/helm-values.yaml");
+    let (metadata, container) = (&deployment["template"]["metadata"], &deployment["template"]["spec"]["containers"][0]);
+    for (value, expected) in [
+        ("labels", &metadata["labels"]),
+        ("podAnnotations", &metadata["annotations"]),
+        ("envVarFrom", &container["env"]),
+    ] {
+        assert_eq!(helm[value], *expected, "{value}");
+    }
+}
+
+#[test]
+fn the_filter_is_for_pods_that_have_the_key() {
+    let labels = &control_plane::read(GATEWAY_POD)["spec"]["template"]["metadata"]["labels"];
+    for (file, selector) in [
+        (WASM_PLUGIN, "/spec/selector/matchLabels"),
+        (TRAFFIC_EXTENSION, "/spec/selector/matchLabels"),
+        (ENVOY_FILTER, "/spec/workloadSelector/labels"),
+        ("istio/request-authentication.yaml", "/spec/selector/matchLabels"),
+    ] {
+        assert_eq!(control_plane::read(file).pointer(selector), Some(labels), "{file}");
+    }
+}
+
+#[test]
 fn istio_extracts_the_labels_that_standalone_envoy_extracts() {
     let standalone = control_plane::read("envoy/envoy.yaml");
-    let pod = control_plane::read("istio/gateway-pod.yaml");
-    let annotations = &pod["spec"]["template"]["metadata"]["annotations"];
-    let tags: Vec<_> = annotations["sidecar.istio.io/extraStatTags"].as_str().unwrap().split(',').collect();
+    let pod = control_plane::read(GATEWAY_POD);
     let expected = standalone["stats_config"]["stats_tags"].as_array().unwrap();
-    assert_eq!(tags, expected.iter().map(|tag| tag["tag_name"].as_str().unwrap()).collect::<Vec<_>>());
+    assert_eq!(
+        control_plane::labels(&pod),
+        expected.iter().map(|tag| tag["tag_name"].as_str().unwrap()).collect::<Vec<_>>()
+    );
 }

@@ -15,7 +15,7 @@ const KEYS: [(&str, &str); 2] = [("jwt_claim", "sub"), ("header", "x-user")];
 impl Gateway {
     /// One connection for each client, which this identifies.
     fn with_users(name: &str, version: EnvoyVersion, hubs: &[Hub], client: &Value) -> Self {
-        let mut plugin = control_plane::read("istio/wasm-plugin.yaml");
+        let mut plugin = control_plane::read(control_plane::WASM_PLUGIN);
         plugin["spec"]["pluginConfig"]["limits"] = json!({ "client": client, "connections": { "per_client": 1 } });
         let mut authentication = control_plane::read("istio/request-authentication.yaml");
         assert_eq!(authentication["metadata"]["namespace"], plugin["metadata"]["namespace"]);

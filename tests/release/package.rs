@@ -61,9 +61,7 @@ fn the_manifests_name_the_image_by_its_digest() {
         (released.as_path(), "registry.example.org/team/signalr", false),
     ] {
         let pinned = format!("{name}@{}", digest(folder));
-        for (place, file) in
-            [("istio", "traffic-extension.yaml"), ("istio", "wasm-plugin.yaml"), ("envoy-gateway", "signalr.yaml")]
-        {
+        for (place, file) in [("istio", "values/values.yaml"), ("envoy-gateway", "signalr.yaml")] {
             let manifests = files(&folder.join(place));
             let all = manifests.iter().filter(|(path, _)| path.ends_with(".yaml"));
             for (path, bytes) in all {
