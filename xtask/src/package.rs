@@ -20,7 +20,7 @@ use release::Release;
 #[derive(clap::Args)]
 pub(crate) struct Package {
     /// The image's name in your registry, without a tag; the manifests name it
-    #[arg(long, default_value = manifests::PLACEHOLDER)]
+    #[arg(long, default_value = manifests::PLACEHOLDER, value_parser = without_tag)]
     image: String,
     /// The folder to write; a package that is there is replaced
     #[arg(long, default_value = "dist")]
@@ -58,6 +58,19 @@ pub(crate) fn run(options: &Package) -> Result<()> {
     write(&out.join(SUMS), sums.as_bytes())?;
     print(out, &files, &reference, &release);
     Ok(())
+}
+
+/// An image's name, to which this task adds the version and the digest.
+fn without_tag(name: &str) -> Result<String> {
+    let repository = name.rsplit('/').next().unwrap_or_default();
+    ensure!(!name.contains("://"), "leave out the scheme, such as `oci://`");
+    ensure!(!repository.contains([':', '@']), "leave out the tag and the digest: they are those of this package");
+    let valid = |part: &str| !part.is_empty() && !part.contains(|byte: char| byte.is_ascii_uppercase() || byte == ' ');
+    ensure!(
+        name.contains('/') && name.split('/').all(valid),
+        "write it as registry.example.com/envoy-signalr, in lower case"
+    );
+    Ok(name.to_owned())
 }
 
 /// Only a package is removed, never what else a path may lead to.
@@ -100,6 +113,25 @@ fn print(out: &Path, files: &[(&str, Vec<u8>)], reference: &Reference, release: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_named_by_registry_and_repository() {
+        for name in [manifests::PLACEHOLDER, "127.0.0.1:5000/a", "registry.example.org/team/a.b_c-d"] {
+            assert_eq!(without_tag(name).unwrap(), name);
+        }
+        for (name, problem) in [
+            ("oci://registry.example.org/a", "scheme"),
+            ("registry.example.org/a:1", "tag"),
+            ("registry.example.org/a@sha256:12", "digest"),
+            ("registry.example.org/Team/a", "lower case"),
+            ("registry.example.org/", "lower case"),
+            ("a", "lower case"),
+            ("", "lower case"),
+        ] {
+            let error = without_tag(name).unwrap_err().to_string();
+            assert!(error.contains(problem), "{name:?}: {error}");
+        }
+    }
 
     #[test]
     fn only_a_package_is_replaced() {
