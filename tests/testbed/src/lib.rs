@@ -15,6 +15,7 @@ pub mod http;
 pub mod hub;
 pub mod nginx;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod redis;
 pub mod stand_in;

@@ -17,7 +17,7 @@ mod survey;
 
 pub use chromium::{Chromium, chromium};
 pub use clients::{autobahn, node_clients, python_clients};
-pub use debian::{nginx, prometheus, redis};
+pub use debian::{PrometheusVersion, nginx, prometheus, redis};
 pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};
 pub use go::{go, go_client, go_hub};

@@ -12,43 +12,101 @@ use super::source::Source;
 use super::{State, on_path};
 use crate::process;
 
-const FETCH: &str = r#"
+/// `apt-get` with lists and a cache of its own, in the present folder.
+const APT: &str = r#"
 set -e
 apt() {
     apt-get --quiet --yes --option Dir::State::Lists="$PWD/lists" --option Dir::Cache="$PWD/cache" \
         --option APT::Sandbox::User= --option Debug::NoLocking=true "$@"
 }
 mkdir -p lists/partial cache/archives/partial
+"#;
+
+/// Unpacks `$2`, and what it depends on, into `$1`.
+const FETCH: &str = r#"
 apt update
 apt --no-install-recommends --download-only install "$2"
 for package in cache/archives/*.deb; do dpkg --extract "$package" "$1"; done
 "#;
 
+/// Unpacks the further arguments into `$1`, from Debian's testing on the mirror that this machine uses.
+const FETCH_NEWER: &str = r#"
+mirror=$(apt --print-uris update | sed -n "s|^'\([^']*/debian\)/dists/[^/]*/InRelease'.*|\1|p" | head -n 1)
+[ "$mirror" ] || { echo "no mirror of Debian's is among the sources of apt" >&2; exit 1; }
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror testing main" >sources
+of_testing() { apt --option Dir::Etc::SourceList="$PWD/sources" --option Dir::Etc::SourceParts=- "$@"; }
+of_testing update
+to=$1
+shift
+of_testing download "$@"
+for package in *.deb; do dpkg --extract "$package" "$to"; done
+"#;
+
 /// Unpacks a package of Debian's, and those that it depends on and that are not installed, into `to`.
 pub(super) fn unpack(package: &str, to: &Path) -> Result<()> {
+    run(FETCH, &[package], to)
+}
+
+/// Unpacks packages of Debian's next release, without what they depend on.
+fn unpack_newer(packages: &[&str], to: &Path) -> Result<()> {
+    run(FETCH_NEWER, packages, to)
+}
+
+fn run(fetch: &str, packages: &[&str], to: &Path) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let mut command = Command::new("sh");
-    command.args(["-c", FETCH, "sh"]).arg(to).arg(package).current_dir(scratch.path());
+    command.args(["-c", &[APT, fetch].concat(), "sh"]).arg(to).args(packages).current_dir(scratch.path());
     process::run("apt-get", command, Duration::from_secs(900)).map(drop)
 }
 
-/// The folder with `prometheus` and `promtool`: on the PATH, or else Debian's.
-pub fn prometheus() -> Result<PathBuf> {
-    if let Some(folder) = prometheus_on_path() {
+/// A major version of Prometheus that the rules are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrometheusVersion {
+    /// That of Debian's stable release.
+    Two,
+    /// That of Debian's testing. A range no longer holds the sample at its beginning.
+    Three,
+}
+
+impl PrometheusVersion {
+    /// All that the rules are for.
+    pub const ALL: [Self; 2] = [Self::Two, Self::Three];
+
+    /// The number.
+    pub fn major(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Three => 3,
+        }
+    }
+}
+
+/// The folder with `prometheus` and `promtool` of this version: on the PATH, or else Debian's.
+pub fn prometheus(version: PrometheusVersion) -> Result<PathBuf> {
+    if let Some(folder) = prometheus_on_path(version) {
         return Ok(folder);
     }
-    let place = prometheus_source().fetched(|to| unpack("prometheus", to));
-    Ok(place.context("`prometheus` and `promtool` are not on the PATH: install Prometheus.")?.join("usr/bin"))
+    let place = prometheus_source(version).fetched(|to| match version {
+        PrometheusVersion::Two => unpack("prometheus", to),
+        PrometheusVersion::Three => unpack_newer(&["prometheus", "promtool"], to),
+    });
+    let missing =
+        || format!("`prometheus` and `promtool` {} are not on the PATH: install Prometheus.", version.major());
+    Ok(place.with_context(missing)?.join("usr/bin"))
 }
 
-pub(super) fn prometheus_state() -> State {
-    prometheus_on_path()
-        .map_or_else(|| prometheus_source().state(), |folder| State::Ready(folder.display().to_string()))
+pub(super) fn prometheus_state(version: PrometheusVersion) -> State {
+    prometheus_on_path(version)
+        .map_or_else(|| prometheus_source(version).state(), |folder| State::Ready(folder.display().to_string()))
 }
 
-fn prometheus_on_path() -> Option<PathBuf> {
-    let folder = on_path(&["prometheus"])?.parent()?.to_owned();
-    folder.join("promtool").is_file().then_some(folder)
+fn prometheus_on_path(version: PrometheusVersion) -> Option<PathBuf> {
+    let program = on_path(&["prometheus"])?;
+    let described = Command::new(&program).arg("--version").output().ok()?;
+    let number = format!("version {}.", version.major());
+    let folder = program.parent()?.to_owned();
+    (String::from_utf8_lossy(&described.stdout).contains(&number) && folder.join("promtool").is_file())
+        .then_some(folder)
 }
 
 /// A program on the PATH, or else from the Debian package of the same name.
@@ -110,6 +168,10 @@ pub(super) fn redis_state() -> State {
     REDIS.state()
 }
 
-fn prometheus_source() -> Source {
-    Source { name: "Prometheus".into(), folder: "prometheus-debian".into(), from: "Debian, prometheus", megabytes: 60 }
+fn prometheus_source(version: PrometheusVersion) -> Source {
+    let (folder, from, megabytes) = match version {
+        PrometheusVersion::Two => ("prometheus-debian", "Debian, prometheus", 60),
+        PrometheusVersion::Three => ("prometheus-3-debian", "Debian testing, prometheus and promtool", 46),
+    };
+    Source { name: format!("Prometheus {}", version.major()), folder: folder.into(), from, megabytes }
 }

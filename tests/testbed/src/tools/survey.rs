@@ -2,7 +2,8 @@
 use anyhow::Result;
 
 use super::{
-    EnvoyVersion, NODE, NPM, PYTHON, RustTarget, chromium, clients, debian, dotnet, envoy, go, java, release, rust,
+    EnvoyVersion, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, dotnet, envoy, go, java,
+    release, rust,
 };
 
 /// How a tool stands on this machine.
@@ -38,12 +39,13 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("Java client".to_owned(), java::state()?),
         ("Go client and hub".to_owned(), go::state()?),
         ("browser".to_owned(), chromium::state()),
-        ("Prometheus".to_owned(), debian::prometheus_state()),
         ("nginx".to_owned(), debian::nginx_state()),
         ("Redis".to_owned(), debian::redis_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
         (format!("wasm-bindgen test runner {version}"), bindgen.state()),
     ];
+    let prometheuses = PrometheusVersion::ALL
+        .map(|version| (format!("Prometheus {}", version.major()), debian::prometheus_state(version)));
     let envoys =
         EnvoyVersion::ALL.map(|version| (format!("Envoy {}", version.number()), envoy::source(version).state()));
     let all = programs
@@ -52,6 +54,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         .chain(envoys)
         .chain([(".NET SDK".to_owned(), dotnet::state())])
         .chain(fetched)
+        .chain(prometheuses)
         .chain(release::states()?);
     Ok(all.map(|(name, state)| Tool { name, state }).collect())
 }
