@@ -1,13 +1,16 @@
 //! Tier 6: many connections of one browser profile at the same time, which is where cookies of connections could mix:
-//! tabs, hubs and transports, on the gateway's own site and on another that gets no cookies.
+//! tabs, hubs and transports, on the gateway's own site and on another that gets no cookies. And the page of `examples/chat`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use testbed::clients::drive_chromium;
-use testbed::envoy::{Envoy, Filter};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, three_hubs, three_hubs_with};
+use testbed::process::free_port;
 
 /// What `tests/clients/tabs.mjs` is told.
 #[derive(Serialize)]
@@ -90,10 +93,35 @@ impl Lives {
 #[derive(Deserialize)]
 struct ChatPages {
     /// What it says of each connection.
-    rows: Vec<String>,
+    states: Vec<String>,
     errors: Vec<String>,
     /// How many messages each tab shows.
     logs: Vec<u32>,
+}
+
+/// The same page on one screen, as `tests/clients/page.mjs` saw it while the gateway restarted.
+#[derive(Deserialize)]
+struct PageVisit {
+    screen: String,
+    /// What makes it hard to use.
+    faults: Vec<String>,
+    /// The errors on its console.
+    errors: Vec<String>,
+    /// It showed when it would try again.
+    waited: bool,
+    /// The pod of each connection at the end, or two with an arrow.
+    moves: Vec<String>,
+}
+
+/// What `tests/clients/comparison.mjs` saw of the page's comparison.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Comparison {
+    /// By transport: how many connected with the filter and without.
+    outcomes: BTreeMap<String, (u32, u32)>,
+    faults: Vec<String>,
+    /// Where the page knows no other gateway.
+    hidden_elsewhere: bool,
 }
 
 /// Three pods that let pages of another site call them: those of the first, past the gateway.
@@ -175,8 +203,46 @@ fn people_chat_from_tab_to_tab_on_the_page_of_the_example() {
     let url = json!({"url": envoy.url()});
     let pages: ChatPages = drive_chromium("chat.mjs", &url).unwrap();
     assert_eq!(pages.errors, [""; 0]);
-    assert_eq!(pages.rows, ["Connected"; 6]);
+    assert_eq!(pages.states, ["Connected"; 6]);
     assert_eq!(pages.logs, [2, 2]);
+}
+
+#[test]
+fn the_page_of_the_example_outlives_its_gateway_on_each_screen() {
+    let hubs = three_hubs().unwrap();
+    let port = Some(free_port().unwrap());
+    let start = |hubs| Envoy::start(&EnvoyOptions { port, hosts: Hosts::of(hubs), ..EnvoyOptions::default() }).unwrap();
+    let mut envoy = start(&hubs);
+    let options = json!({"url": envoy.url(), "admin": envoy.admin()});
+    let visits = thread::spawn(move || drive_chromium::<Vec<PageVisit>>("page.mjs", &options));
+    // The driver bounds each of its steps itself.
+    while envoy.ended().unwrap().is_none() && !visits.is_finished() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let _after = start(&hubs[2..]);
+    let visits = visits.join().unwrap().unwrap();
+    assert_eq!(visits.len(), 4);
+    for PageVisit { screen, faults, errors, waited, moves } in visits {
+        assert!(waited && faults.is_empty() && errors.is_empty(), "{screen}: {faults:#?} {errors:#?}");
+        assert!(moves.iter().all(|pods| pods.ends_with("hub-3")), "{screen}: {moves:?}");
+        assert!(moves.iter().any(|pods| pods == "hub-1 → hub-3" || pods == "hub-2 → hub-3"), "{screen}: {moves:?}");
+    }
+}
+
+#[test]
+fn the_page_of_the_example_compares_gateways_with_and_without_the_filter() {
+    let port = free_port().unwrap();
+    let page = format!("http://127.0.0.1:{port}");
+    let hubs = three_hubs_with(|hubs| hubs.iter_mut().for_each(|hub| hub.cors_origins = vec![page.clone()])).unwrap();
+    let options = EnvoyOptions { port: Some(port), hosts: Hosts::of(&hubs), ..EnvoyOptions::default() };
+    let (_with, without) = (Envoy::start(&options).unwrap(), Envoy::before(&hubs, Filter::Absent).unwrap());
+    let page = json!({"page": format!("{page}/?without={}", without.url())});
+    let seen: Comparison = drive_chromium("comparison.mjs", &page).unwrap();
+    assert_eq!(seen.outcomes.len(), 3);
+    for (transport, (with, without)) in seen.outcomes {
+        assert!(with == 10 && without < 10, "{transport}: {with} with, {without} without");
+    }
+    assert!(seen.hidden_elsewhere && seen.faults.is_empty(), "{:#?}", seen.faults);
 }
 
 /// The control: the tests of pages with many connections can fail.

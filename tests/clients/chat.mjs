@@ -23,19 +23,19 @@ await withChromium(options, async (newContext) => {
   const context = await newContext();
   const tabs = [await openTab(context, 'chat'), await openTab(context, 'notifications')];
   // The first row's radio button is chosen at the start; each tab then speaks and listens by another transport.
-  await tabs[1].locator('#rows input[type=radio]').nth(2).check();
+  await tabs[1].locator('#connections input[type=radio]').nth(2).check();
   await say(tabs[0], 'hello from the first');
   await say(tabs[1], 'hello from the second');
   for (const tab of tabs) {
-    for (const text of ['hello from the first', 'hello from the second']) await tab.locator('#log li', { hasText: text }).waitFor();
+    for (const text of ['hello from the first', 'hello from the second']) await tab.locator('#log > div', { hasText: text }).waitFor();
   }
   // Every connection asks its hub who it is, every three seconds.
   for (const tab of tabs) {
-    await tab.waitForFunction(() => [...document.querySelectorAll('#rows tr:not(.error)')].every((row) => row.cells[4].textContent >= 2));
+    await tab.waitForFunction(() => [...document.querySelectorAll('#connections .answers')].every((answers) => answers.textContent >= 2));
   }
   return {
-    rows: (await Promise.all(tabs.map((tab) => texts(tab, '#rows tr:not(.error) td:nth-child(6)')))).flat(),
-    errors: (await Promise.all(tabs.map((tab) => texts(tab, '#rows tr.error')))).flat().filter((text) => text !== ''),
-    logs: await Promise.all(tabs.map(async (tab) => (await texts(tab, '#log li')).length)),
+    states: (await Promise.all(tabs.map((tab) => texts(tab, '#connections .state')))).flat(),
+    errors: (await Promise.all(tabs.map((tab) => texts(tab, '#connections .error')))).flat().filter((text) => text !== ''),
+    logs: await Promise.all(tabs.map(async (tab) => (await texts(tab, '#log > div')).length)),
   };
 });

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use testbed::clients::{Cookies, NodeClient, Outcome, Protocol, Task, Transport, run_node, run_python};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
-use testbed::hub::{Hub, three_hubs};
+use testbed::envoy::Envoy;
+use testbed::hub::Hub;
 use testbed::process::wait_for_interrupt;
+
+use crate::gateways::Gateways;
 
 /// Start three hubs behind Envoy, without and with the filter, and run real clients through both.
 #[derive(clap::Args, Debug)]
@@ -31,9 +33,7 @@ pub(crate) fn run(options: Demo) -> Result<ExitCode> {
     testbed::tools::require_programs()?;
     testbed::envoy::module()?;
     testbed::tools::python_clients()?;
-    let hubs = three_hubs()?;
-    let without = Envoy::before(&hubs, Filter::Absent)?;
-    let with = Envoy::start(&EnvoyOptions { hosts: Hosts::of(&hubs), ..EnvoyOptions::default() })?;
+    let Gateways { hubs, without, with, page, metrics } = Gateways::start()?;
     let pods: Vec<&str> = hubs.iter().map(Hub::pod).collect();
     println!("Three ASP.NET Core hubs ({}) behind Envoy, round robin.", pods.join(", "));
 
@@ -42,8 +42,8 @@ pub(crate) fn run(options: Demo) -> Result<ExitCode> {
     println!("{} s in all.", started.elapsed().as_secs());
     let failed = rows.iter().any(|row| row.with.connected < row.with.tried);
     if !options.once {
-        println!("\nThe chat page:  {}/", with.url());
-        println!("Metrics:        {}/stats/prometheus", with.metrics());
+        println!("\nThe chat page:  {page}");
+        println!("Metrics:        {metrics}");
         println!("Without filter: {}/", without.url());
         println!("Ctrl-C ends everything.");
         wait_for_interrupt()?;

@@ -7,6 +7,7 @@ mod cargo;
 mod check_config;
 mod demo;
 mod doctor;
+mod gateways;
 mod package;
 mod tiers;
 

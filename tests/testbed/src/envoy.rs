@@ -55,6 +55,8 @@ impl Hosts {
 pub struct EnvoyOptions {
     /// The release.
     pub version: EnvoyVersion,
+    /// The port for clients; a free one if none is given.
+    pub port: Option<u16>,
     /// The filter.
     pub filter: Filter,
     /// The hubs behind it.
@@ -75,6 +77,7 @@ impl Default for EnvoyOptions {
     fn default() -> Self {
         Self {
             version: EnvoyVersion::Newest,
+            port: None,
             filter: Filter::With(Value::Object(serde_json::Map::new())),
             hosts: Hosts::Fixed(Vec::new()),
             concurrency: 4,
@@ -211,7 +214,7 @@ impl Envoy {
     }
 
     fn launch(options: &EnvoyOptions) -> Result<Self> {
-        let (port, admin, metrics) = (free_port()?, free_port()?, free_port()?);
+        let (port, admin, metrics) = (options.port.map_or_else(free_port, Ok)?, free_port()?, free_port()?);
         let module = match options.filter {
             Filter::With(_) => Some(module()?),
             Filter::Absent => None,

@@ -18,8 +18,8 @@ pub(super) fn node_source() -> Result<Source> {
     Ok(Source {
         name: "the Node clients".into(),
         folder: format!("node-clients-{lock}"),
-        from: "npm, @microsoft/signalr, playwright-core and wscat",
-        megabytes: 6,
+        from: "npm, @microsoft/signalr, playwright-core, wscat and axe-core",
+        megabytes: 7,
     })
 }
 
