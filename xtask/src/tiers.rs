@@ -30,7 +30,7 @@ enum Kind {
 
 /// Files of `tests` that belong to a tier below 6.
 const TIER_4: [&str; 2] = ["module", "release"];
-const TIER_5: [&str; 3] = ["envoy", "istio", "metrics"];
+const TIER_5: [&str; 4] = ["envoy", "istio", "manifests", "metrics"];
 
 /// Runs all tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {

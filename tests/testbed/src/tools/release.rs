@@ -17,11 +17,11 @@ const OLDEST: u32 = 26;
 /// Istio's package and what it needs are some hundred packages, and the machine may be busy.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(1_800);
 
-/// One of the programs, and its Go package.
-struct Built {
-    name: &'static str,
-    package: &'static str,
-    megabytes: u32,
+/// A program of `tools/go`, and its Go package.
+pub(super) struct Built {
+    pub(super) name: &'static str,
+    pub(super) package: &'static str,
+    pub(super) megabytes: u32,
 }
 
 const CRANE: Built =
@@ -50,12 +50,12 @@ pub(super) fn states() -> Result<Vec<(String, State)>> {
 }
 
 impl Built {
-    fn program(&self) -> Result<PathBuf> {
+    pub(super) fn program(&self) -> Result<PathBuf> {
         go::at_least(OLDEST)?;
         Ok(self.source()?.fetched(|to| self.build(to))?.join(self.name))
     }
 
-    fn state(&self) -> Result<State> {
+    pub(super) fn state(&self) -> Result<State> {
         match go::at_least(OLDEST) {
             Ok(()) => Ok(self.source()?.state()),
             Err(error) => Ok(State::Optional(format!("{error} Without it tests of the package are skipped"))),

@@ -3,7 +3,7 @@ use anyhow::Result;
 
 use super::{
     EnvoyVersion, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, dotnet, envoy, go, java,
-    release, rust,
+    kubernetes, release, rust,
 };
 
 /// How a tool stands on this machine.
@@ -55,6 +55,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         .chain([(".NET SDK".to_owned(), dotnet::state())])
         .chain(fetched)
         .chain(prometheuses)
-        .chain(release::states()?);
+        .chain(release::states()?)
+        .chain(kubernetes::states()?);
     Ok(all.map(|(name, state)| Tool { name, state }).collect())
 }
