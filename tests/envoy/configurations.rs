@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
@@ -91,6 +92,21 @@ fn check_config_says_the_same() {
         let (code, said) = check(file);
         assert!(code == Some(0) && said.starts_with(&format!("{}: ok", file.display())), "{code:?} {said}");
     });
+}
+
+#[test]
+fn check_config_reads_several_files_and_standard_input() {
+    let file = |name: &str| workspace().join("tests/configs").join(name);
+    let (right, wrong) = (file("accepted/defaults.json"), file("refused/hub_twice.json"));
+    let mut check = Command::new(xtask());
+    check.args(["check-config".as_ref(), right.as_os_str(), "-".as_ref(), wrong.as_os_str()]).stdin(Stdio::piped());
+    let mut check = check.stdout(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(b"kind: Service\napiVersion: v1\n").unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let rest = format!("-: nothing to check: no wasm plugin in it\n{}: {}\n", wrong.display(), refusal(&wrong));
+    assert!(said.starts_with(&format!("{}: ok\n", right.display())) && said.ends_with(&rest), "{said}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 /// Builds the tasks, and returns where cargo says that the program is.

@@ -27,7 +27,6 @@ const COMMANDS: &[(&str, Cover)] = &[
     ("docker ", Elsewhere("needs an engine")),
     ("kubectl ", Elsewhere("needs a cluster")),
     ("istioctl ", Elsewhere("needs a cluster")),
-    ("http://$GATEWAY/", Elsewhere("needs the gateway of a cluster; tests/envoy asks the same of an Envoy")),
     ("helm ", Elsewhere("needs a cluster")),
     ("sh examples/verify.sh", Elsewhere("tests/verify.rs runs it")),
     ("func-e ", Elsewhere("fetches an Envoy of its own; the tests boot the same file")),
