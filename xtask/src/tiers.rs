@@ -35,6 +35,9 @@ const TIER_5: [&str; 4] = ["envoy", "istio", "manifests", "metrics"];
 /// Runs all tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
     testbed::tools::require_programs()?;
+    if name.is_none() {
+        testbed::tools::build_go_programs_in_background();
+    }
     let tiers = tiers()?;
     println!("{} groups of tests:", tiers.len());
     tiers.iter().for_each(|tier| println!("  {}", tier.name));

@@ -17,8 +17,8 @@ use crate::process;
 /// The names of folders that are being filled begin so.
 const UNFINISHED: &str = ".making-";
 
-/// An unfinished folder is older than this only if its run was killed: every fetch has a shorter time limit.
-const ABANDONED: Duration = Duration::from_secs(3_600);
+/// An unfinished folder is older than this only if its run was killed: every fetch and build has a shorter time limit.
+const ABANDONED: Duration = Duration::from_secs(3 * 3_600);
 
 /// How often a line reports that work goes on, on a terminal (which overwrites it) and in a log.
 const PROGRESS_ON_TERMINAL: Duration = Duration::from_secs(2);

@@ -2,8 +2,8 @@
 use anyhow::Result;
 
 use super::{
-    EnvoyVersion, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, dotnet, envoy, go, java,
-    kubernetes, release, rust,
+    EnvoyVersion, GoProgram, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, dotnet,
+    envoy, go, java, kubernetes, release, rust,
 };
 
 /// How a tool stands on this machine.
@@ -48,6 +48,10 @@ pub fn survey() -> Result<Vec<Tool>> {
         .map(|version| (format!("Prometheus {}", version.major()), debian::prometheus_state(version)));
     let envoys =
         EnvoyVersion::ALL.map(|version| (format!("Envoy {}", version.number()), envoy::source(version).state()));
+    let go_programs = GoProgram::ALL
+        .into_iter()
+        .map(|program| Ok((program.name().to_owned(), program.state()?)))
+        .collect::<Result<Vec<_>>>()?;
     let all = programs
         .into_iter()
         .chain(targets)
@@ -56,6 +60,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         .chain(fetched)
         .chain(prometheuses)
         .chain(release::states()?)
-        .chain(kubernetes::states()?);
+        .chain(kubernetes::states()?)
+        .chain(go_programs);
     Ok(all.map(|(name, state)| Tool { name, state }).collect())
 }
