@@ -59,6 +59,7 @@ fn the_table_of_compatibility_has_the_versions_that_the_tests_run() {
     for (row, version) in [
         ("| Envoy |", EnvoyVersion::Oldest.number().to_owned()),
         ("| Envoy |", EnvoyVersion::Newest.number().to_owned()),
+        ("| Envoy Gateway |", pinned("tests/testbed/tools/envoy-gateway/go.mod", "envoyproxy/gateway v")),
         ("| Go, `philippseith/signalr` ", go.clone()),
         ("| `@microsoft/signalr`, in Node |", npm("@microsoft/signalr")),
         ("| `@microsoft/signalr`, in Chromium |", npm("@microsoft/signalr")),

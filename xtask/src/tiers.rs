@@ -31,6 +31,8 @@ enum Kind {
 /// Files of `tests` that belong to a tier below 6.
 const TIER_4: [&str; 2] = ["module", "release"];
 const TIER_5: [&str; 4] = ["envoy", "istio", "manifests", "metrics"];
+/// And above it.
+const TIER_7: [&str; 1] = ["envoy_gateway"];
 
 /// Runs all tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
@@ -67,8 +69,8 @@ fn tiers() -> Result<Vec<Tier>> {
         files.extend(path.file_stem().filter(|_| is_test).map(|stem| stem.to_string_lossy().into_owned()));
     }
     files.sort();
-    let below_6 = |file: &String| TIER_4.contains(&file.as_str()) || TIER_5.contains(&file.as_str());
-    files.retain(|file| !below_6(file));
+    let others = [&TIER_4[..], &TIER_5, &TIER_7].concat();
+    files.retain(|file| !others.contains(&file.as_str()));
     let listed = |names: &[&str]| Kind::Files(names.iter().map(|name| (*name).to_owned()).collect());
     Ok([
         ("tiers 1 and 2: the core", Kind::Core),
@@ -77,6 +79,7 @@ fn tiers() -> Result<Vec<Tier>> {
         ("tier 4: the module and its package", listed(&TIER_4)),
         ("tier 5: Envoy with the module", listed(&TIER_5)),
         ("tier 6: real hubs and clients behind Envoy", Kind::Files(files)),
+        ("tier 7: control planes", listed(&TIER_7)),
     ]
     .map(|(name, kind)| Tier { name, kind })
     .into())

@@ -11,6 +11,7 @@ pub use bootstrap::{
     HealthStatus, Patch, balance_exactly, connection_manager, http_filters, load_module, negotiate_route,
     put_routes_first, remove_health_checks, signalr_filter,
 };
+pub use metrics::sum_of_metric;
 pub use module::{module, module_built_in, module_that_traps};
 pub use watched::Watched;
 
@@ -204,7 +205,7 @@ impl Envoy {
 
     /// The sum of all Prometheus series with this name whose labels include `labels`.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
-        Ok(metrics::sum(&self.prometheus()?, name, labels))
+        Ok(sum_of_metric(&self.prometheus()?, name, labels))
     }
 
     /// Gives Envoy other hubs. Only with [`Hosts::Changing`]; Envoy takes a moment to see it.

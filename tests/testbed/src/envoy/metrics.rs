@@ -2,7 +2,7 @@
 //! a line of its own, `name{label="value",…} number`.
 
 /// The sum of all series of this name whose labels include `labels`.
-pub(super) fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub fn sum_of_metric(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let matching = text.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let (found, written) = series.split_once('{')?;
@@ -28,7 +28,7 @@ mod tests {
             ("no such name", "b", vec![], 0.0),
         ];
         for (name, metric, labels, expected) in table {
-            assert_eq!(sum(text, metric, &labels), expected, "{name}");
+            assert_eq!(sum_of_metric(text, metric, &labels), expected, "{name}");
         }
     }
 }
