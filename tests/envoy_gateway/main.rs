@@ -13,6 +13,7 @@ use resources::{apply, backend, named, read, replace_services, set_port, setting
 use serde_json::{Value, json};
 use testbed::clients::{Cookies, NodeClient, Task, Transport, run_node, run_python};
 use testbed::envoy::{module, sum_of_metric};
+use testbed::http;
 use testbed::hub::{Hub, shared_hubs, three_hubs};
 use testbed::process::{free_port, wait_for};
 use testbed::raw::{Client, are_one};
@@ -131,6 +132,66 @@ fn a_negotiate_that_a_pod_does_not_answer_goes_to_another_one() {
     let stats = gateway.plane.admin("/stats");
     let count: u32 = stats.lines().find_map(|line| line.strip_prefix(retried)).expect(retried).parse().unwrap();
     assert!(count > 0, "no pod hung");
+}
+
+#[test]
+fn a_draining_pod_keeps_its_connections_with_the_patch() {
+    if !possible("draining pods behind Envoy Gateway") {
+        return;
+    }
+    let hubs = three_hubs().unwrap();
+    let mut gateway = Gateway::before(&hubs);
+    gateway.wait_serving();
+    let negotiations =
+        |hub: &Hub| hub.requests().unwrap().iter().filter(|request| request.path == "/chat/negotiate").count();
+    let before: Vec<_> = hubs.iter().map(negotiations).collect();
+    let token = gateway.client().negotiate().unwrap();
+    assert_eq!(gateway.client().poll(&token).status(), 200);
+    let (own, _) = hubs.iter().zip(before).find(|(hub, before)| negotiations(hub) > *before).unwrap();
+    gateway.change(|resources| apply(resources, draining(own)));
+    wait_for("the pod to drain", || gateway.plane.admin("/clusters").matches("eds_status_draining").count() == 2)
+        .unwrap();
+    let count = negotiations(own);
+
+    let url = format!("{}/chat?id={token}", gateway.url());
+    // Sends nothing to the hub, which only the pod with the connection accepts.
+    let kept = || http::post(&url).unwrap().0 == 200;
+    assert!(!kept() && !kept() && !kept(), "the control: its connections are lost");
+    gateway.change(|resources| resources.extend(read("draining-patch.yaml")));
+    wait_for("the patch", kept).unwrap();
+    for attempt in 0..12 {
+        assert!(kept(), "attempt {attempt}");
+        gateway.client().negotiate().unwrap();
+    }
+    assert_eq!(negotiations(own), count, "new connections go elsewhere");
+}
+
+/// What Kubernetes tells of a pod that terminates, as Envoy Gateway passes it on.
+fn draining(pod: &Hub) -> Value {
+    let address = pod.address();
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let patch = |rule: usize| {
+        json!({
+            "type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            "name": format!("httproute/default/hub/rule/{rule}"),
+            "operation": {
+                "op": "add",
+                "jsonPath": format!("$.endpoints[*].lb_endpoints[?(@.endpoint.address.socket_address.port_value == {port})]"),
+                "path": "health_status",
+                "value": "DRAINING",
+            },
+        })
+    };
+    json!({
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "EnvoyPatchPolicy",
+        "metadata": { "name": "kubernetes", "namespace": "default" },
+        "spec": {
+            "targetRef": { "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway" },
+            "type": "JSONPatch",
+            "jsonPatches": [patch(0), patch(1)],
+        },
+    })
 }
 
 #[test]
