@@ -277,10 +277,10 @@ fn texts(list: Option<&Value>) -> BTreeSet<String> {
     list.and_then(Value::as_array).into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
 }
 
-/// Whether a document without a plugin is taken for the filter's settings. Misspelt ones are to be refused, so it is what Envoy and
-/// Kubernetes write that is recognised.
+/// Whether a document without a plugin is taken for the filter's settings. Misspelt ones are to be refused, so it is what Envoy,
+/// Kubernetes and Compose write that is recognised.
 fn is_settings(value: &Value) -> bool {
-    const OF_OTHERS: [&str; 21] = [
+    const OF_OTHERS: [&str; 23] = [
         "@type",
         "admin",
         "apiVersion",
@@ -299,6 +299,8 @@ fn is_settings(value: &Value) -> bool {
         "resources",
         "route",
         "routes",
+        "services",
+        "spec",
         "static_resources",
         "typed_config",
         "virtual_hosts",

@@ -148,6 +148,8 @@ fn a_plugin_is_found_wherever_it_stands() {
             "kind: EnvoyFilter\napiVersion: v1\nspec: { configPatches: [] }".to_owned(),
         ),
         ("a TrafficExtension in Lua", "kind: TrafficExtension\napiVersion: v1\nspec: { lua: {} }".to_owned()),
+        ("a patch of a Deployment", "spec: { template: {} }".to_owned()),
+        ("a file for Compose", "services: { envoy: {} }".to_owned()),
         ("a comment", "# nothing\n".to_owned()),
         ("a cluster", "clusters: [{ name: hubs, type: STATIC }]".to_owned()),
         ("routes", "- match: { prefix: / }\n  route: { cluster: hubs }\n".to_owned()),
