@@ -1,6 +1,9 @@
 using System;
+using System.Collections.Generic;
 using System.Linq;
+using System.Net;
 using System.Net.Http;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
 using System.Threading.Tasks;
@@ -42,20 +45,44 @@ namespace Chat
             _hub.Clients.All.SendAsync("message", message.User, message.Text, message.Pod);
 
         public Task ToPeers(Message message) =>
-            Task.WhenAll(Settings.Peers.Select(peer => ToPeer(peer, message)));
+            Task.WhenAll(Settings.Peers.Select(async peer =>
+            {
+                var pods = await PodsOf(new Uri(peer.TrimEnd('/') + "/relay"));
+                await Task.WhenAll(pods.Select(pod => ToPod(pod, message)));
+            }));
 
-        private async Task ToPeer(string peer, Message message)
+        /// <summary>
+        /// A name may stand for several pods, this one among them: a service of docker compose does, and a headless one of
+        /// Kubernetes. A pod with addresses of both families gets each message once.
+        /// </summary>
+        private async Task<IEnumerable<Uri>> PodsOf(Uri peer)
+        {
+            try
+            {
+                var addresses = await Dns.GetHostAddressesAsync(peer.DnsSafeHost);
+                return addresses
+                    .Where(address => address.AddressFamily == addresses[0].AddressFamily)
+                    .Select(address => new UriBuilder(peer) { Host = address.ToString() }.Uri);
+            }
+            catch (SocketException error)
+            {
+                _log.LogWarning("relay to {Peer} failed: {Reason}", peer, error.Message);
+                return Enumerable.Empty<Uri>();
+            }
+        }
+
+        private async Task ToPod(Uri pod, Message message)
         {
             var body = new StringContent(JsonSerializer.Serialize(message), Encoding.UTF8, "application/json");
             try
             {
-                using var answer = await Http.PostAsync(peer.TrimEnd('/') + "/relay", body);
+                using var answer = await Http.PostAsync(pod, body);
                 answer.EnsureSuccessStatusCode();
             }
             catch (Exception error) when (error is HttpRequestException || error is OperationCanceledException)
             {
                 // A pod that is down misses messages; it must not keep the others from talking.
-                _log.LogWarning("relay to {Peer} failed: {Reason}", peer, error.Message);
+                _log.LogWarning("relay to {Pod} failed: {Reason}", pod, error.Message);
             }
         }
 
@@ -70,7 +97,12 @@ namespace Chat
             }
             try
             {
-                await ToClients(await JsonSerializer.DeserializeAsync<Message>(context.Request.Body) ?? new Message());
+                var message = await JsonSerializer.DeserializeAsync<Message>(context.Request.Body) ?? new Message();
+                // Its own message comes back where a name stands for this pod, too.
+                if (message.Pod != Settings.Pod)
+                {
+                    await ToClients(message);
+                }
                 context.Response.StatusCode = StatusCodes.Status204NoContent;
             }
             catch (JsonException)

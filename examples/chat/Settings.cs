@@ -6,10 +6,10 @@ namespace Chat
     /// <summary>What the environment says, read once.</summary>
     public static class Settings
     {
-        /// <summary>The name that every answer bears, to show which pod gave it.</summary>
+        /// <summary>The name that every answer bears, to show which pod gave it. Each pod has its own.</summary>
         public static readonly string Pod = Text("POD") ?? Environment.MachineName;
 
-        /// <summary>Base URLs of the other pods.</summary>
+        /// <summary>Base URLs of the other pods. One name may stand for all of them.</summary>
         public static readonly string[] Peers = List("PEERS", "");
 
         /// <summary>A Redis that carries messages between the pods in place of the relay, such as `redis:6379`. Only since .NET 8 here.</summary>
