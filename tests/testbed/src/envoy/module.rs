@@ -48,36 +48,17 @@ fn built_here(what: &str, arguments: &[&str]) -> Result<PathBuf> {
 }
 
 fn build(what: &str, sources: &Path, cargo_home: &Path, arguments: &[&str]) -> Result<PathBuf> {
-    let target = RustTarget::Module.installed()?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    RustTarget::Module.installed()?;
+    let mut command = Command::new("sh");
     command
-        .args(["build", "--release", "--target", target, "--package", "envoy-signalr", "--lib"])
+        .arg(workspace().join("envoy/build-module.sh"))
         .args(["--quiet", "--message-format=json-render-diagnostics"])
         .args(arguments)
         .env("CARGO_HOME", cargo_home)
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(sources, cargo_home)?)
         .current_dir(sources);
-    let what = format!("building {what} (cargo build --release --target {target})");
+    let what = format!("building {what} (cargo build --release --target {})", RustTarget::Module.name());
     let messages = with_progress(&what, None, || process::run("cargo", command, BUILD_TIMEOUT))?;
     artifact(&String::from_utf8_lossy(&messages)).context("cargo built the module but did not say where")
-}
-
-/// Compiler flags that take the folders of this machine out of what is built. Panic locations name source files, so two
-/// machines would otherwise build different modules.
-fn remapped_paths(sources: &Path, cargo_home: &Path) -> Result<String> {
-    // With the component `rust-src`, the standard library's sources have a place on this machine; without, they keep the
-    // name that they were built under.
-    let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
-    let version = rustc(&["--version", "--verbose"])?;
-    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or("unknown");
-    let folders = [
-        (cargo_home.join("registry/src"), "/registry".to_owned()),
-        (sources.to_owned(), "/envoy-signalr".to_owned()),
-        (sysroot.join("lib/rustlib/src/rust"), format!("/rustc/{commit}")),
-    ];
-    let flags = folders.map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
-    // The separator of CARGO_ENCODED_RUSTFLAGS.
-    Ok(flags.join("\x1f"))
 }
 
 fn cargo_home() -> Result<PathBuf> {
@@ -96,12 +77,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     }
     Ok(())
-}
-
-fn rustc(arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let output = command.args(arguments).current_dir(workspace()).output().context("cannot start rustc")?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The path of the module among cargo's messages, one JSON object a line.
