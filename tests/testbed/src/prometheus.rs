@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::process::{Process, free_port, run_dir};
 use crate::{http, workspace};
 
+/// How the configuration finds gateways: by a name that only docker compose knows.
+const GATEWAYS: &str = "dns_sd_configs: [{ names: [gateways], type: A, port: 9902 }]";
+
 /// A change to a file: all of the first becomes the second.
 pub type Change<'a> = (&'a str, &'a str);
 
@@ -28,9 +31,9 @@ impl Prometheus {
         let folder = run_dir()?.join(format!("prometheus-{port}"));
         fs::create_dir_all(folder.join("rules"))?;
         let written = fs::read_to_string(kit.join("prometheus.yml"))?;
-        let (before, after) = around_targets(&written).context("prometheus.yml has no `targets: [...]`")?;
+        let (before, after) = written.split_once(GATEWAYS).context("prometheus.yml finds gateways in another way")?;
         let targets = targets.join(", ").replace("http://", "");
-        let configuration = format!("{before}{targets}{after}").replace("15s", "1s");
+        let configuration = format!("{before}static_configs: [{{ targets: [{targets}] }}]{after}").replace("15s", "1s");
         fs::write(folder.join("prometheus.yml"), configuration)?;
         for (file, changes) in [("rules/signalr.recording.yml", rules), ("rules/signalr.alerts.yml", &[])] {
             let mut text = fs::read_to_string(kit.join(file)).with_context(|| format!("cannot read {file}"))?;
@@ -82,12 +85,4 @@ impl Prometheus {
         ensure!(status == 200, "Prometheus answered {status}: {body}");
         Ok(serde_json::from_str(&body)?)
     }
-}
-
-/// What comes before the targets of a configuration, and what after.
-fn around_targets(configuration: &str) -> Option<(&str, &str)> {
-    let opening = "targets: [";
-    let start = configuration.find(opening)? + opening.len();
-    let (before, rest) = configuration.split_at_checked(start)?;
-    Some((before, rest.get(rest.find(']')?..)?))
 }

@@ -5,6 +5,7 @@
 mod chromium;
 mod clients;
 mod debian;
+mod docker;
 mod dotnet;
 mod envoy;
 mod go;
@@ -20,6 +21,7 @@ mod survey;
 pub use chromium::{Chromium, chromium};
 pub use clients::{autobahn, node_clients, python_clients};
 pub use debian::{PrometheusVersion, nginx, prometheus, redis};
+pub use docker::compose;
 pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};
 pub use go::{go, go_client, go_hub};

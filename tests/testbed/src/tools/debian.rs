@@ -29,16 +29,16 @@ apt --no-install-recommends --download-only install "$2"
 for package in cache/archives/*.deb; do dpkg --extract "$package" "$1"; done
 "#;
 
-/// Unpacks the further arguments into `$1`, from Debian's testing on the mirror that this machine uses.
+/// Unpacks the further arguments into `$1`, from Debian's release `$2` on the mirror that this machine uses.
 const FETCH_NEWER: &str = r#"
+to=$1 release=$2
+shift 2
 mirror=$(apt --print-uris update | sed -n "s|^'\([^']*/debian\)/dists/[^/]*/InRelease'.*|\1|p" | head -n 1)
 [ "$mirror" ] || { echo "no mirror of Debian's is among the sources of apt" >&2; exit 1; }
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror testing main" >sources
-of_testing() { apt --option Dir::Etc::SourceList="$PWD/sources" --option Dir::Etc::SourceParts=- "$@"; }
-of_testing update
-to=$1
-shift
-of_testing download "$@"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >sources
+of_release() { apt --option Dir::Etc::SourceList="$PWD/sources" --option Dir::Etc::SourceParts=- "$@"; }
+of_release update
+of_release download "$@"
 for package in *.deb; do dpkg --extract "$package" "$to"; done
 "#;
 
@@ -47,9 +47,9 @@ pub(super) fn unpack(package: &str, to: &Path) -> Result<()> {
     run(FETCH, &[package], to)
 }
 
-/// Unpacks packages of Debian's next release, without what they depend on.
-fn unpack_newer(packages: &[&str], to: &Path) -> Result<()> {
-    run(FETCH_NEWER, packages, to)
+/// Unpacks packages of another of Debian's releases, such as `testing`, without what they depend on.
+pub(super) fn unpack_from(release: &str, packages: &[&str], to: &Path) -> Result<()> {
+    run(FETCH_NEWER, &[&[release], packages].concat(), to)
 }
 
 fn run(fetch: &str, packages: &[&str], to: &Path) -> Result<()> {
@@ -88,7 +88,7 @@ pub fn prometheus(version: PrometheusVersion) -> Result<PathBuf> {
     }
     let place = prometheus_source(version).fetched(|to| match version {
         PrometheusVersion::Two => unpack("prometheus", to),
-        PrometheusVersion::Three => unpack_newer(&["prometheus", "promtool"], to),
+        PrometheusVersion::Three => unpack_from("testing", &["prometheus", "promtool"], to),
     });
     let missing =
         || format!("`prometheus` and `promtool` {} are not on the PATH: install Prometheus.", version.major());

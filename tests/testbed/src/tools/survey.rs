@@ -2,8 +2,8 @@
 use anyhow::Result;
 
 use super::{
-    EnvoyVersion, GoProgram, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, dotnet,
-    envoy, go, java, kubernetes, release, rust,
+    EnvoyVersion, GoProgram, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, docker,
+    dotnet, envoy, go, java, kubernetes, release, rust,
 };
 
 /// How a tool stands on this machine.
@@ -40,6 +40,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("Go client and hub".to_owned(), go::state()?),
         ("browser".to_owned(), chromium::state()),
         ("nginx".to_owned(), debian::nginx_state()),
+        ("Docker Compose".to_owned(), docker::compose_state()),
         ("Redis".to_owned(), debian::redis_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
         (format!("wasm-bindgen test runner {version}"), bindgen.state()),

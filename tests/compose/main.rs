@@ -1,0 +1,2 @@
+//! `envoy/docker-compose.yaml` and the images that it builds.
+mod files;
