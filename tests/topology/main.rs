@@ -1,6 +1,7 @@
 //! Tier 6: what moves under a connection, gateways, keys and pods, with real hubs behind real Envoys with four worker
 //! threads each.
 
+mod hanging;
 mod requests;
 mod second_cluster;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use testbed::docs::samples;
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager, put_routes_first};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, Patch, connection_manager, lengthen_tries, put_routes_first};
 use testbed::tools::EnvoyVersion;
 use testbed::workspace;
 
@@ -16,7 +16,9 @@ pub(crate) fn gateway(version: EnvoyVersion, hosts: Hosts) -> Envoy {
     let patch: Patch = Box::new(move |bootstrap| {
         let virtual_host = &mut connection_manager(bootstrap)["route_config"]["virtual_hosts"][0];
         virtual_host["request_headers_to_remove"] = host["request_headers_to_remove"].clone();
-        put_routes_first(bootstrap, host["routes"].as_array().unwrap().clone());
+        let mut routes = host["routes"].as_array().unwrap().clone();
+        lengthen_tries(&mut routes[0]);
+        put_routes_first(bootstrap, routes);
         let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
         let mut second = second(&clusters[0]);
         second["eds_cluster_config"]["service_name"] = "hubs".into();

@@ -1,15 +1,15 @@
 //! Envoy with the filter in it.
 //!
 //! It boots `envoy/envoy.yaml`, the file that users are given, changed only where a test must:
-//! ports, the module, the filter's settings, the addresses of the hubs ([`bootstrap`]).
+//! ports, the module, the filter's settings, the addresses of the hubs, and how long they may take ([`bootstrap`]).
 mod bootstrap;
 mod metrics;
 mod module;
 mod watched;
 
 pub use bootstrap::{
-    HealthStatus, Patch, balance_exactly, connection_manager, http_filters, load_module, negotiate_route,
-    put_routes_first, remove_health_checks, signalr_filter,
+    HealthStatus, Patch, balance_exactly, connection_manager, http_filters, lengthen_tries, load_module,
+    negotiate_route, put_routes_first, remove_health_checks, signalr_filter,
 };
 pub use metrics::sum_of_metric;
 pub use module::{module, module_built_in, module_that_traps};
@@ -52,6 +52,15 @@ impl Hosts {
     }
 }
 
+/// How long a hub may take to answer a health check or a negotiate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubTimeouts {
+    /// So long that a busy machine does not count as a hub that hangs.
+    Long,
+    /// As `envoy/envoy.yaml` has it.
+    Shipped,
+}
+
 /// How Envoy is set up.
 pub struct EnvoyOptions {
     /// The release.
@@ -62,6 +71,8 @@ pub struct EnvoyOptions {
     pub filter: Filter,
     /// The hubs behind it.
     pub hosts: Hosts,
+    /// When one of them counts as hanging.
+    pub hub_timeouts: HubTimeouts,
     /// The number of worker threads.
     pub concurrency: u32,
     /// Envoy's log level, such as `info` or `warning,wasm:debug`.
@@ -81,6 +92,7 @@ impl Default for EnvoyOptions {
             port: None,
             filter: Filter::With(Value::Object(serde_json::Map::new())),
             hosts: Hosts::Fixed(Vec::new()),
+            hub_timeouts: HubTimeouts::Long,
             concurrency: 4,
             log_level: "warning,wasm:info".into(),
             environment: Vec::new(),

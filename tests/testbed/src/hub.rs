@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Deserializer};
 
 use crate::process::{Process, free_port, run_dir};
@@ -90,19 +91,23 @@ pub fn three_hubs() -> Result<Vec<Hub>> {
 
 /// The same, but for what `change` does to their options, which already have ports.
 pub fn three_hubs_with(change: impl FnOnce(&mut [HubOptions])) -> Result<Vec<Hub>> {
-    let ports = [free_port()?, free_port()?, free_port()?];
-    let options = (1..).zip(ports).map(|(number, port)| {
-        let others = ports.iter().filter(|other| **other != port);
+    let mut options = pods(&[free_port()?, free_port()?, free_port()?]);
+    change(&mut options);
+    Hub::start_all(&options)
+}
+
+/// A pod for each of these ports, which pass each other's messages on.
+pub fn pods(ports: &[u16]) -> Vec<HubOptions> {
+    let pod = |(number, port): (usize, &u16)| {
+        let others = ports.iter().filter(|other| *other != port);
         HubOptions {
             pod: format!("hub-{number}"),
-            port: Some(port),
+            port: Some(*port),
             peers: others.map(|other| format!("http://127.0.0.1:{other}")).collect(),
             ..HubOptions::default()
         }
-    });
-    let mut options: Vec<_> = options.collect();
-    change(&mut options);
-    Hub::start_all(&options)
+    };
+    (1..).zip(ports).map(pod).collect()
 }
 
 /// Starts a pod whose hub, at `/chat`, is philippseith's for Go, and returns its address.
@@ -164,6 +169,16 @@ impl Hub {
     /// Kills the pod at once, as the loss of its node would.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Lets the pod hang: it accepts connections and answers nothing, until [`Self::go_on`].
+    pub fn hang(&self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// Ends that.
+    pub fn go_on(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
     }
 
     fn launch(options: &HubOptions) -> Result<Self> {

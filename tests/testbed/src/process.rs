@@ -105,13 +105,29 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().try_into()?);
+        kill(pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
+    }
+
+    /// Ends the process as Ctrl-C does in a terminal, and returns how it ended.
+    pub fn interrupt(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::SIGINT)?;
+        let mut ended = None;
+        wait_for(&format!("the end of {}", self.name), || {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some()
+        })?;
+        ended.context("it has ended")
+    }
+
     /// Asks the process to end, and kills it if it does not.
     pub fn stop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(None)) {
             return;
         }
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or_default());
-        let obeyed = kill(pid, Signal::SIGTERM).is_ok()
+        let obeyed = self.signal(Signal::SIGTERM).is_ok()
             && wait_until(GRACE, "the end", || !matches!(self.child.try_wait(), Ok(None))).is_ok();
         if !obeyed {
             self.kill();

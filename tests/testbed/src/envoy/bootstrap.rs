@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{EnvoyOptions, Filter, Hosts};
+use super::{EnvoyOptions, Filter, Hosts, HubTimeouts};
+use crate::process::PATIENCE;
 
 /// A further change to the bootstrap.
 pub type Patch = Box<dyn Fn(&mut Value) + Send + Sync>;
@@ -68,6 +69,16 @@ pub fn put_routes_first(bootstrap: &mut Value, routes: Vec<Value>) {
 pub fn remove_health_checks(bootstrap: &mut Value) {
     let cluster = bootstrap["static_resources"]["clusters"][0].as_object_mut();
     cluster.and_then(|cluster| cluster.remove("health_checks")).expect("envoy.yaml has health checks");
+}
+
+/// What [`HubTimeouts::Long`] does to the route for negotiates, for one that a [`Patch`] brings.
+pub fn lengthen_tries(route: &mut Value) {
+    route["route"]["timeout"] = long();
+    route["route"]["retry_policy"]["per_try_timeout"] = long();
+}
+
+fn long() -> Value {
+    format!("{}s", PATIENCE.as_secs()).into()
 }
 
 /// A route on which Envoy itself answers a negotiate, at any path that begins so.
@@ -131,6 +142,9 @@ pub(super) fn patched(text: &str, options: &EnvoyOptions, places: &Places) -> Re
     set_addresses(named(&mut bootstrap, CLUSTERS, "admin")?, &[format!("127.0.0.1:{}", places.admin)])?;
     named(&mut bootstrap, LISTENERS, "metrics")?["address"] = socket_address("127.0.0.1", places.metrics);
     set_hosts(named(&mut bootstrap, CLUSTERS, "hubs")?, &options.hosts, places)?;
+    if options.hub_timeouts == HubTimeouts::Long {
+        lengthen_timeouts(&mut bootstrap)?;
+    }
     let listener = named(&mut bootstrap, LISTENERS, "signalr")?;
     listener["address"] = socket_address("127.0.0.1", places.port);
     let chains = for_each_filter_chain(listener, &mut |filters| match &options.filter {
@@ -185,6 +199,18 @@ fn set_hosts(cluster: &mut Value, hosts: &Hosts, places: &Places) -> Result<()> 
 fn set_addresses(cluster: &mut Value, addresses: &[String]) -> Result<()> {
     let endpoints = addresses.iter().map(|address| endpoint(address, None)).collect::<Result<Vec<_>>>()?;
     cluster["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": endpoints }]);
+    Ok(())
+}
+
+/// Of the health check and of the route for negotiates.
+fn lengthen_timeouts(bootstrap: &mut Value) -> Result<()> {
+    let check = named(bootstrap, CLUSTERS, "hubs")?.pointer_mut("/health_checks/0/timeout");
+    *check.context("envoy.yaml has no health check")? = long();
+    let routes =
+        manager_of(named(bootstrap, LISTENERS, "signalr")?).pointer_mut("/route_config/virtual_hosts/0/routes");
+    let mut routes = routes.and_then(Value::as_array_mut).context("envoy.yaml has no routes")?.iter_mut();
+    let negotiate = routes.find(|route| route.pointer("/route/retry_policy/per_try_timeout").is_some());
+    lengthen_tries(negotiate.context("envoy.yaml has no route for negotiates")?);
     Ok(())
 }
 
@@ -285,7 +311,7 @@ mod tests {
         let text = patched.to_string();
         for (name, expected) in [
             ("listener", r#""socket_address":{"address":"127.0.0.1","port_value":1}"#),
-            ("admin", r#""admin":{"address":{"socket_address":{"address":"127.0.0.1","port_value":2}}}"#),
+            ("admin", r#""admin":{"address":{"socket_address":{"address":"127.0.0.1","port_value":2}}"#),
             ("listener of metrics", r#""socket_address":{"address":"127.0.0.1","port_value":3}"#),
             ("where it leads", r#""endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":2}}}"#),
             ("module", r#""local":{"filename":"/m.wasm"}"#),
@@ -296,6 +322,23 @@ mod tests {
             assert!(text.contains(expected), "{name}: {text}");
         }
         assert_eq!(types(&patched), ["Wasm", "StatefulSession", "Router"]);
+    }
+
+    #[test]
+    fn time_outs_are_long_unless_they_are_the_point() {
+        for (hub_timeouts, expected) in
+            [(HubTimeouts::Long, ["180s", "180s", "180s"]), (HubTimeouts::Shipped, ["3s", "15s", "3s"])]
+        {
+            let mut patched = bootstrap(&EnvoyOptions { hub_timeouts, ..EnvoyOptions::default() });
+            let check = named(&mut patched, CLUSTERS, "hubs").unwrap()["health_checks"][0]["timeout"].clone();
+            let routes = &connection_manager(&mut patched)["route_config"]["virtual_hosts"][0]["routes"];
+            let routes: Vec<_> = routes.as_array().unwrap().iter().map(|route| &route["route"]).collect();
+            let tried = |route: &&&Value| !route["retry_policy"]["per_try_timeout"].is_null();
+            let negotiate = routes.iter().find(tried).unwrap();
+            let found = [&check, &negotiate["timeout"], &negotiate["retry_policy"]["per_try_timeout"]];
+            assert_eq!(found, expected, "{hub_timeouts:?}");
+            assert_eq!(routes.last().unwrap()["timeout"], "0s", "{hub_timeouts:?}");
+        }
     }
 
     #[test]
