@@ -77,7 +77,7 @@ fn envoy_takes_what_is_right() {
 
 #[test]
 fn check_config_says_the_same() {
-    let program = xtask();
+    let program = testbed::tasks::xtask().unwrap();
     let check = |file: &Path| {
         let output = Command::new(&program).arg("check-config").arg(file).env(KEY.0, KEY.1).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -98,7 +98,7 @@ fn check_config_says_the_same() {
 fn check_config_reads_several_files_and_standard_input() {
     let file = |name: &str| workspace().join("tests/configs").join(name);
     let (right, wrong) = (file("accepted/defaults.json"), file("refused/hub_twice.json"));
-    let mut check = Command::new(xtask());
+    let mut check = Command::new(testbed::tasks::xtask().unwrap());
     check.args(["check-config".as_ref(), right.as_os_str(), "-".as_ref(), wrong.as_os_str()]).stdin(Stdio::piped());
     let mut check = check.stdout(Stdio::piped()).spawn().unwrap();
     check.stdin.take().unwrap().write_all(b"kind: Service\napiVersion: v1\n").unwrap();
@@ -107,18 +107,4 @@ fn check_config_reads_several_files_and_standard_input() {
     let rest = format!("-: nothing to check: no wasm plugin in it\n{}: {}\n", wrong.display(), refusal(&wrong));
     assert!(said.starts_with(&format!("{}: ok\n", right.display())) && said.ends_with(&rest), "{said}");
     assert_eq!(output.status.code(), Some(1));
-}
-
-/// Builds the tasks, and returns where cargo says that the program is.
-fn xtask() -> PathBuf {
-    let arguments = ["build", "--quiet", "--package", "xtask", "--message-format", "json"];
-    let output = Command::new(env!("CARGO")).args(arguments).current_dir(workspace()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let messages = String::from_utf8(output.stdout).unwrap();
-    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let program = messages.find_map(|message| {
-        let ours = message["target"]["name"] == "xtask";
-        message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
-    });
-    program.expect("cargo names the program")
 }

@@ -30,14 +30,14 @@ const COMMANDS: &[(&str, Cover)] = &[
     ("istioctl ", Elsewhere("needs a cluster")),
     ("helm ", Elsewhere("needs a cluster")),
     ("sh examples/verify.sh", Elsewhere("tests/verify.rs runs it")),
-    ("func-e ", Elsewhere("fetches an Envoy of its own; the tests boot the same file")),
+    ("func-e ", Elsewhere("tests/func_e.rs runs it")),
+    ("cargo xtask hubs", Elsewhere("tests/func_e.rs runs it")),
     ("cargo xtask demo", Elsewhere("serves until it is interrupted; .ci/run has `cargo xtask demo --once`")),
     ("cargo xtask package", Elsewhere("tests/release runs it")),
     ("cargo xtask test", Elsewhere("would run this test again")),
     ("cargo xtask check-config", Prints(": ok")),
     ("cargo xtask wasm", Prints("envoy_signalr.wasm")),
     ("export SIGNALR_AFFINITY_KEY=", Prints("")),
-    ("sed ", Prints("")),
 ];
 
 /// What the first call of `cargo xtask` in the copy may take: it builds the tasks.

@@ -8,6 +8,7 @@ mod check_config;
 mod demo;
 mod doctor;
 mod gateways;
+mod hubs;
 mod package;
 mod tiers;
 
@@ -29,6 +30,8 @@ struct Arguments {
 enum Task {
     /// Show real SignalR clients through real Envoy, without the filter and with it, then serve a page to play with
     Demo(demo::Demo),
+    /// Serve hubs of the chat example on ports 8081 to 8083, for an Envoy that you start beside them
+    Hubs(hubs::Hubs),
     /// Run all tests: the core (also at 32 bits), the module, real Envoy, real hubs with real clients
     Test {
         /// Run only the tests whose name contains this
@@ -69,6 +72,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo(options) => return demo::run(options),
         Task::Doctor => return doctor::run(),
+        Task::Hubs(options) => hubs::run(&options)?,
         Task::Package(options) => package::run(&options)?,
         Task::Bench(options) => bench::run(&options)?,
         Task::CheckConfig { files } => return check_config::command::run(&files),

@@ -3,7 +3,7 @@ use anyhow::Result;
 
 use super::{
     EnvoyVersion, GoProgram, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, docker,
-    dotnet, envoy, go, java, kubernetes, release, rust,
+    dotnet, envoy, func_e, go, java, kubernetes, release, rust,
 };
 
 /// How a tool stands on this machine.
@@ -38,6 +38,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("Python clients".to_owned(), clients::python_state()),
         ("Java client".to_owned(), java::state()?),
         ("Go client and hub".to_owned(), go::state()?),
+        ("func-e".to_owned(), func_e::state()?),
         ("browser".to_owned(), chromium::state()),
         ("nginx".to_owned(), debian::nginx_state()),
         ("Docker Compose".to_owned(), docker::compose_state()),
