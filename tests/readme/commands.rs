@@ -28,6 +28,10 @@ const COMMANDS: &[(&str, Cover)] = &[
     ("envoy/.env", Prints("")),
     ("kubectl ", Elsewhere("needs a cluster")),
     ("istioctl ", Elsewhere("needs a cluster")),
+    (
+        "http://$GATEWAY/chat/negotiate",
+        Elsewhere("needs the gateway of a cluster; tests/envoy asks the same of an Envoy"),
+    ),
     ("helm ", Elsewhere("needs a cluster")),
     ("sh examples/verify.sh", Elsewhere("tests/verify.rs runs it")),
     ("func-e ", Elsewhere("tests/func_e.rs runs it")),
