@@ -1,4 +1,4 @@
-//! Three pods behind an Envoy without the filter and one with it: what the demo and its pictures show.
+//! Three pods behind an Envoy without the filter and one with it: what the demo shows.
 use anyhow::Result;
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, three_hubs_with};
