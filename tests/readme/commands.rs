@@ -24,6 +24,7 @@ use Cover::{Elsewhere, Prints};
 
 /// By what a command contains. The first row that fits counts; a command that fits none fails the test.
 const COMMANDS: &[(&str, Cover)] = &[
+    ("docker compose ", Elsewhere("tests/compose runs it on an engine")),
     ("docker ", Elsewhere("needs an engine")),
     ("envoy/.env", Prints("")),
     ("kubectl ", Elsewhere("needs a cluster")),

@@ -12,6 +12,7 @@ pub use bootstrap::{
     negotiate_route, put_routes_first, remove_health_checks, signalr_filter,
 };
 pub use metrics::sum_of_metric;
+pub(crate) use module::cargo_home;
 pub use module::{module, module_built_in, module_that_traps};
 pub use watched::Watched;
 

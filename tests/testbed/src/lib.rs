@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 pub mod clients;
+pub mod docker;
 pub mod docs;
 pub mod envoy;
 pub mod http;

@@ -22,7 +22,7 @@ mod survey;
 pub use chromium::{Chromium, chromium};
 pub use clients::{autobahn, node_clients, python_clients};
 pub use debian::{PrometheusVersion, nginx, prometheus, redis};
-pub use docker::compose;
+pub use docker::{Docker, compose, crates, docker, node, npm, npm_cache, nuget_packages, root_file_system};
 pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};
 pub use func_e::func_e;

@@ -61,7 +61,8 @@ fn build(what: &str, sources: &Path, cargo_home: &Path, arguments: &[&str]) -> R
     artifact(&String::from_utf8_lossy(&messages)).context("cargo built the module but did not say where")
 }
 
-fn cargo_home() -> Result<PathBuf> {
+/// Where cargo keeps what it fetched.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).context("HOME is not set")
 }

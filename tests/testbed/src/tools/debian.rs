@@ -22,11 +22,32 @@ apt() {
 mkdir -p lists/partial cache/archives/partial
 "#;
 
-/// Unpacks `$2`, and what it depends on, into `$1`.
+/// Unpacks the further arguments, and what they depend on and this machine lacks, into `$1`.
 const FETCH: &str = r#"
+to=$1
+shift
 apt update
-apt --no-install-recommends --download-only install "$2"
-for package in cache/archives/*.deb; do dpkg --extract "$package" "$1"; done
+apt --no-install-recommends --download-only install "$@"
+for package in cache/archives/*.deb; do
+    # There is none where all of them are installed.
+    [ ! -e "$package" ] || dpkg --extract "$package" "$to"
+done
+"#;
+
+/// Makes `$1` a root file system with the further arguments and all that they depend on. No script of a package runs.
+const FETCH_ROOT: &str = r#"
+to=$1
+shift
+apt update
+touch none
+apt --option Dir::State::Status="$PWD/none" --no-install-recommends --download-only install "$@"
+for folder in bin sbin lib lib64; do
+    mkdir -p "$to/usr/$folder"
+    ln -s "usr/$folder" "$to/$folder"
+done
+for package in cache/archives/*.deb; do
+    dpkg-deb --fsys-tarfile "$package" | tar --extract --keep-directory-symlink --directory "$to"
+done
 "#;
 
 /// Unpacks the further arguments into `$1`, from Debian's release `$2` on the mirror that this machine uses.
@@ -44,12 +65,22 @@ for package in *.deb; do dpkg --extract "$package" "$to"; done
 
 /// Unpacks a package of Debian's, and those that it depends on and that are not installed, into `to`.
 pub(super) fn unpack(package: &str, to: &Path) -> Result<()> {
-    run(FETCH, &[package], to)
+    unpack_all(&[package], to)
+}
+
+/// The same for several packages.
+pub(super) fn unpack_all(packages: &[&str], to: &Path) -> Result<()> {
+    run(FETCH, packages, to)
 }
 
 /// Unpacks packages of another of Debian's releases, such as `testing`, without what they depend on.
 pub(super) fn unpack_from(release: &str, packages: &[&str], to: &Path) -> Result<()> {
     run(FETCH_NEWER, &[&[release], packages].concat(), to)
+}
+
+/// Makes `to` a root file system with these packages, for an image.
+pub(super) fn unpack_root(packages: &[&str], to: &Path) -> Result<()> {
+    run(FETCH_ROOT, packages, to)
 }
 
 fn run(fetch: &str, packages: &[&str], to: &Path) -> Result<()> {

@@ -88,6 +88,17 @@ impl Dotnet {
         command
     }
 
+    /// The folder of `dotnet` with its SDKs and runtimes.
+    pub fn root(&self) -> Result<PathBuf> {
+        let mut command = self.command();
+        command.arg("--list-sdks");
+        let listed = String::from_utf8(process::run("dotnet", command, BUILD_TIMEOUT)?)?;
+        // A line is `10.0.100 [/usr/share/dotnet/sdk]`; the newest comes last.
+        let sdks = listed.lines().filter_map(|line| line.split_once('[')?.1.strip_suffix(']')).next_back();
+        let root = sdks.and_then(|sdks| Path::new(sdks).parent());
+        Ok(root.context("`dotnet --list-sdks` names no folder")?.to_owned())
+    }
+
     /// The target framework that this SDK builds for, such as `net10.0`.
     pub fn framework(&self) -> String {
         if self.is_last_resort() { "netcoreapp3.1".into() } else { format!("net{}.0", self.major) }

@@ -42,6 +42,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("browser".to_owned(), chromium::state()),
         ("nginx".to_owned(), debian::nginx_state()),
         ("Docker Compose".to_owned(), docker::compose_state()),
+        ("Docker's engine".to_owned(), docker::engine_state()),
         ("Redis".to_owned(), debian::redis_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
         (format!("wasm-bindgen test runner {version}"), bindgen.state()),
