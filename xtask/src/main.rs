@@ -10,6 +10,7 @@ mod doctor;
 mod gateways;
 mod hubs;
 mod package;
+mod pictures;
 mod tiers;
 
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ enum Task {
     Package(package::Package),
     /// Measure what something costs
     Bench(bench::Bench),
+    /// Make the pictures of the documentation anew: the chat page in Chromium, and its metrics from a real Prometheus
+    Pictures,
     /// What CI runs: check, then test, of which nothing may be skipped
     Ci,
     /// Validate plugin configurations: JSON, YAML, or what has one in it, such as an Envoy bootstrap, a part of one, a WasmPlugin, a
@@ -78,6 +81,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::CheckConfig { files } => return check_config::command::run(&files),
         Task::Test { name } => tiers::test(name.as_deref(), Skips::here())?,
         Task::Check => cargo::check()?,
+        Task::Pictures => pictures::make()?,
         Task::Wasm => println!("{}", testbed::envoy::module()?.display()),
         Task::Ci => {
             cargo::check()?;
