@@ -21,12 +21,8 @@ use testbed::workspace;
 use crate::gateways::Gateways;
 
 /// The panels to draw, by their titles in the dashboard.
-const PANELS: [&str; 4] = [
-    "Connections by transport",
-    "Connections opened by transport",
-    "Messages a second",
-    "Affinity by outcome",
-];
+const PANELS: [&str; 4] =
+    ["Connections by transport", "Connections opened by transport", "Messages a second", "Affinity by outcome"];
 
 /// How long visitors stay when all have come, and when a pod is killed.
 const VISIT: Duration = Duration::from_secs(120);

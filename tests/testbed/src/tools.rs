@@ -4,6 +4,7 @@
 //! `cargo xtask doctor` prints ([`survey()`]). Packages are pinned by version and hash, except Debian's.
 mod chromium;
 mod clients;
+mod control_plane;
 mod debian;
 mod docker;
 mod dotnet;
@@ -21,6 +22,7 @@ mod survey;
 
 pub use chromium::{Chromium, chromium};
 pub use clients::{autobahn, node_clients, python_clients};
+pub use control_plane::{ControlPlane, can_run_control_plane, control_plane, etcd};
 pub use debian::{PrometheusVersion, nginx, prometheus, redis};
 pub use docker::{Docker, compose, crates, docker, node, npm, npm_cache, nuget_packages, root_file_system};
 pub use dotnet::{Dotnet, dotnet, dotnet_at_least};

@@ -10,7 +10,7 @@ use super::source::Source;
 use super::{DOWNLOAD_TIMEOUT, Program, State, fingerprint};
 use crate::{process, workspace};
 
-const GO: Program = Program { name: "go", probe: &["env", "GOVERSION"], remedy: "Go 1.24 or newer" };
+const GO: Program = Program { name: "go", probe: &["env", "GOVERSION"], remedy: "Go" };
 
 /// The minor version that `tests/clients/go/go.mod` asks for.
 const OLDEST: u32 = 24;

@@ -23,6 +23,8 @@ const ABANDONED: Duration = Duration::from_secs(3 * 3_600);
 /// How often a line reports that work goes on, on a terminal (which overwrites it) and in a log.
 const PROGRESS_ON_TERMINAL: Duration = Duration::from_secs(2);
 const PROGRESS_IN_LOG: Duration = Duration::from_secs(10);
+/// In a log, a line for each quarter that the time has grown by: long work would else fill it.
+const PROGRESS_GROWTH: u32 = 4;
 
 /// Something to fetch into the cache.
 #[derive(Clone, Debug)]
@@ -84,7 +86,11 @@ pub(super) fn install(
 pub(crate) fn exclusive(parent: &Path, name: &str) -> Result<File> {
     fs::create_dir_all(parent).with_context(|| format!("cannot write {}", parent.display()))?;
     let lock = File::create(parent.join(format!("{name}.lock")))?;
-    lock.lock()?;
+    if lock.try_lock().is_err() {
+        // Not by a macro: the test runner would not show it.
+        let _ = writeln!(std::io::stderr(), "waiting for another run that works on {name} …");
+        lock.lock()?;
+    }
     Ok(lock)
 }
 
@@ -97,9 +103,13 @@ pub(crate) fn with_progress<T>(what: &str, folder: Option<&Path>, work: impl FnO
     thread::scope(|scope| {
         let (finished, end) = mpsc::channel::<()>();
         scope.spawn(move || {
+            let mut pause = pause;
             while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let size = folder.map(|folder| format!(", {} MB so far", size_of(folder) / 1_000_000));
-                let line = format!("… {} s{}", started.elapsed().as_secs(), size.unwrap_or_default());
+                let line = format!("{what} … {} s{}", started.elapsed().as_secs(), size.unwrap_or_default());
+                if !on_terminal {
+                    pause = pause.max(started.elapsed() / PROGRESS_GROWTH);
+                }
                 // A progress line that cannot be written is no reason to stop the work.
                 let _ = if on_terminal {
                     write!(std::io::stderr(), "\r{line}\x1b[K")
@@ -115,7 +125,7 @@ pub(crate) fn with_progress<T>(what: &str, folder: Option<&Path>, work: impl FnO
         drop(finished);
         done
     })
-    .inspect(|_| eprintln!("… done in {:.0} s", started.elapsed().as_secs_f32().ceil()))
+    .inspect(|_| eprintln!("{what} … done in {:.0} s", started.elapsed().as_secs_f32().ceil()))
 }
 
 /// The bytes of all files in a folder, at any depth.

@@ -2,8 +2,8 @@
 use anyhow::Result;
 
 use super::{
-    EnvoyVersion, GoProgram, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, debian, docker,
-    dotnet, envoy, func_e, go, java, kubernetes, release, rust,
+    EnvoyVersion, GoProgram, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, control_plane,
+    debian, docker, dotnet, envoy, func_e, go, java, kubernetes, release, rust,
 };
 
 /// How a tool stands on this machine.
@@ -39,6 +39,8 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("Java client".to_owned(), java::state()?),
         ("Go client and hub".to_owned(), go::state()?),
         ("func-e".to_owned(), func_e::state()?),
+        ("control plane".to_owned(), control_plane::state()?),
+        ("etcd".to_owned(), control_plane::etcd_state()),
         ("browser".to_owned(), chromium::state()),
         ("nginx".to_owned(), debian::nginx_state()),
         ("Docker Compose".to_owned(), docker::compose_state()),
