@@ -213,7 +213,8 @@ fn a_websocket_that_is_broken_off_is_told_by_the_side_that_did_it() {
         settles(&format!("{version:?}, {detail}"), &envoy, wanted, &expected(detail));
         // What only stops listening ends nothing.
         http::post(&format!("{}/drain_listeners?graceful", envoy.admin())).unwrap();
-        let stopped = || envoy.counter("listener_manager.listener_stopped").is_ok_and(|stopped| stopped == 1);
+        // The one of the hubs and the one of the metrics.
+        let stopped = || envoy.counter("listener_manager.listener_stopped").is_ok_and(|stopped| stopped == 2);
         wait_for("the end of the drain", stopped).unwrap();
         echoes(&mut stays);
 
