@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testbed::http;
 use testbed::process::{PATIENCE, Process, free_port, run, run_dir, wait_for};
-use testbed::tools::{self, EnvoyVersion, GoProgram};
+use testbed::tools::{self, EnvoyVersion};
 
 use crate::resources::named;
 
@@ -48,7 +48,7 @@ impl ControlPlane {
         symlink(tools::envoy(version).unwrap(), bin.join("envoy")).unwrap();
         let config = home.join("envoy-gateway.json");
         fs::write(&config, configuration(&home, &folder, &runtime).to_string()).unwrap();
-        let program = GoProgram::EnvoyGateway.built().unwrap();
+        let program = tools::envoy_gateway().unwrap();
         let mut certificates = Command::new(&program);
         certificates.args(["certgen", "--local", "--config-home"]).arg(home.join("config"));
         run("envoy-gateway-certgen", certificates, PATIENCE).unwrap();

@@ -18,7 +18,7 @@ use testbed::hub::{Hub, shared_hubs, three_hubs};
 use testbed::process::{free_port, wait_for};
 use testbed::raw::{Client, are_one};
 use testbed::stand_in::listen;
-use testbed::tools::{EnvoyVersion, GoProgram, Skips};
+use testbed::tools::{EnvoyVersion, Skips, envoy_gateway};
 
 const KEY: (&str, &str) = ("SIGNALR_AFFINITY_KEY", "all gateways of this test have this key");
 const CONNECTS: u32 = 20;
@@ -83,7 +83,7 @@ fn addresses(hubs: &[Hub]) -> Vec<String> {
 
 /// Whether the control plane can be built here.
 fn possible(test: &str) -> bool {
-    Skips::here().or_skip(test, GoProgram::EnvoyGateway.built()).is_some()
+    Skips::here().or_skip(test, envoy_gateway()).is_some()
 }
 
 fn connected(gateway: &Gateway, transport: Transport) {

@@ -1,19 +1,16 @@
-//! A Kubernetes API server and Istio, built from their Go modules, and etcd from Debian.
+//! A Kubernetes API server and Istio, built from their Go modules.
 //!
 //! `tools/control-plane/go.mod` pins both and lists the programs. They share most of Kubernetes' libraries, and so the time to
 //! compile them. Go keeps what it fetched and compiled in the user's own caches, so a build that was ended goes on there.
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
+use super::go_programs::BACKGROUND_TIMEOUT;
 use super::source::Source;
-use super::{DOWNLOAD_TIMEOUT, Program, State, debian, fingerprint, go, on_path, pinned};
+use super::{DOWNLOAD_TIMEOUT, Program, State, fingerprint, go, pinned};
 use crate::process;
-
-/// A build at a low priority, beside a whole suite of tests, on a machine whose cores are taken.
-const BUILD_TIMEOUT: Duration = Duration::from_secs(2 * 3_600);
 
 /// As in go.mod.
 const OLDEST_GO: u32 = 26;
@@ -65,22 +62,9 @@ pub fn control_plane() -> Result<ControlPlane> {
     Ok(ControlPlane { folder: source()?.fetched(build)? })
 }
 
-/// The program `etcd`: on the PATH, or else Debian's.
-pub fn etcd() -> Result<PathBuf> {
-    if let Some(program) = on_path(&["etcd"]) {
-        return Ok(program);
-    }
-    let place = etcd_source().fetched(|to| debian::unpack("etcd-server", to));
-    Ok(place.context("`etcd` is not on the PATH: install etcd.")?.join("usr/bin/etcd"))
-}
-
 pub(super) fn state() -> Result<State> {
     let skipped = |error| State::Optional(format!("{error} Without it the tests with a control plane are skipped"));
     can_run_control_plane().map_or_else(|error| Ok(skipped(error)), |()| Ok(source()?.state()))
-}
-
-pub(super) fn etcd_state() -> State {
-    on_path(&["etcd"]).map_or_else(|| etcd_source().state(), |program| State::Ready(program.display().to_string()))
 }
 
 fn source() -> Result<Source> {
@@ -91,10 +75,6 @@ fn source() -> Result<Source> {
         from: "Go's module proxy, istio.io/istio and k8s.io/kubernetes, and building them",
         megabytes: 190,
     })
-}
-
-fn etcd_source() -> Source {
-    Source { name: "etcd".into(), folder: "etcd-debian".into(), from: "Debian, etcd-server", megabytes: 10 }
 }
 
 fn build(to: &Path) -> Result<()> {
@@ -108,7 +88,7 @@ fn build(to: &Path) -> Result<()> {
         .env("GOBIN", to.join("bin"))
         .current_dir(project());
     go::alone(&mut install);
-    process::run("go", install, BUILD_TIMEOUT)?;
+    process::run("go", install, BACKGROUND_TIMEOUT)?;
     let template = Path::new(&module("istio.io/istio", "{{.Dir}}")?).join("tools/packaging/common").join(TEMPLATE);
     let definitions = Path::new(&module("sigs.k8s.io/gateway-api", "{{.Dir}}")?).join("config/crd/standard");
     for (from, to) in [(template, to.join(TEMPLATE)), (definitions, to.join(GATEWAY_API))] {

@@ -140,10 +140,11 @@ fn prometheus_on_path(version: PrometheusVersion) -> Option<PathBuf> {
         .then_some(folder)
 }
 
-/// A program on the PATH, or else from the Debian package of the same name.
+/// A program on the PATH, or else from a package of Debian's.
 struct Packaged {
     /// The program, as it is called on the PATH.
     name: &'static str,
+    package: &'static str,
     /// Its folder in the package.
     folder: &'static str,
     /// Where the package comes from, for the reader.
@@ -152,16 +153,24 @@ struct Packaged {
     megabytes: u32,
 }
 
-const NGINX: Packaged = Packaged { name: "nginx", folder: "usr/sbin", from: "Debian, nginx", megabytes: 1 };
-const REDIS: Packaged =
-    Packaged { name: "redis-server", folder: "usr/bin", from: "Debian, redis-server", megabytes: 2 };
+const NGINX: Packaged =
+    Packaged { name: "nginx", package: "nginx", folder: "usr/sbin", from: "Debian, nginx", megabytes: 1 };
+const REDIS: Packaged = Packaged {
+    name: "redis-server",
+    package: "redis-server",
+    folder: "usr/bin",
+    from: "Debian, redis-server",
+    megabytes: 2,
+};
+const ETCD: Packaged =
+    Packaged { name: "etcd", package: "etcd-server", folder: "usr/bin", from: "Debian, etcd-server", megabytes: 10 };
 
 impl Packaged {
     fn program(&self) -> Result<PathBuf> {
         if let Some(program) = on_path(&[self.name]) {
             return Ok(program);
         }
-        let place = self.source().fetched(|to| unpack(self.name, to));
+        let place = self.source().fetched(|to| unpack(self.package, to));
         let missing = || format!("`{0}` is not on the PATH: install {0}.", self.name);
         Ok(place.with_context(missing)?.join(self.folder).join(self.name))
     }
@@ -191,12 +200,13 @@ pub fn redis() -> Result<PathBuf> {
     REDIS.program()
 }
 
-pub(super) fn nginx_state() -> State {
-    NGINX.state()
+/// The program `etcd`.
+pub fn etcd() -> Result<PathBuf> {
+    ETCD.program()
 }
 
-pub(super) fn redis_state() -> State {
-    REDIS.state()
+pub(super) fn states() -> [(String, State); 3] {
+    [("nginx", NGINX), ("Redis", REDIS), ("etcd", ETCD)].map(|(name, program)| (name.to_owned(), program.state()))
 }
 
 fn prometheus_source(version: PrometheusVersion) -> Source {

@@ -1,7 +1,8 @@
-//! Programs that others publish as Go modules only: the control planes of gateways.
+//! Programs that others publish as Go modules, built here.
 //!
-//! Each takes minutes of CPU to build, so `cargo xtask test` begins with that at its start, at a low priority and beside the tests.
-//! A test that needs one waits for it. The folder of a program in `tests/testbed/tools` pins its modules.
+//! A folder of `tests/testbed/tools` pins the modules of one program or of several. Go keeps what it fetches and compiles in the
+//! user's own caches. The control planes of gateways take minutes of CPU, so `cargo xtask test` begins with them at its start, at a
+//! low priority and beside the tests. A test that needs one waits for it.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -11,104 +12,167 @@ use anyhow::Result;
 
 use super::go::{alone, at_least};
 use super::source::Source;
-use super::{State, fingerprint, pinned};
+use super::{DOWNLOAD_TIMEOUT, State, fingerprint, pinned};
 use crate::process;
 
-/// A build at a low priority, beside a whole suite of tests, on a machine whose cores are taken.
-const BUILD_TIMEOUT: Duration = Duration::from_secs(2 * 3_600);
-
-/// A program that is built from Go modules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GoProgram {
-    /// The control plane of Envoy Gateway.
-    EnvoyGateway,
-}
-
-struct Recipe {
-    /// With its version.
+/// A program, and what it is built from.
+pub(super) struct GoProgram {
+    /// The program, as Go names it.
     name: &'static str,
-    /// The folder with its `go.mod` and `go.sum`, and the name of the program.
-    folder: &'static str,
+    /// The same for the reader, with its version if that is pinned by hand.
+    title: &'static str,
     package: &'static str,
-    /// The minor version of Go that its `go.mod` asks for.
-    oldest_go: u32,
-    /// What is skipped without it.
-    skipped: &'static str,
+    /// The folder with `go.mod` and `go.sum`, and sources of its own there.
+    project: &'static str,
+    sources: &'static [&'static str],
+    /// The registry, and what else takes its time.
+    from: &'static str,
     /// About how much is downloaded, in MB.
     megabytes: u32,
+    /// What is skipped without Go.
+    skipped: &'static str,
+    build: Build,
 }
 
-impl GoProgram {
-    /// All of them, in the order in which they are built.
-    pub const ALL: [Self; 1] = [Self::EnvoyGateway];
+/// How a program is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    /// When a test asks for it, within this time.
+    Within(Duration),
+    /// Beside the tests, at a low priority, and without what only debuggers need.
+    InBackground,
+}
 
-    fn recipe(self) -> Recipe {
-        match self {
-            Self::EnvoyGateway => Recipe {
-                name: "Envoy Gateway 1.9.1",
-                folder: "envoy-gateway",
-                package: "github.com/envoyproxy/gateway/cmd/envoy-gateway",
-                oldest_go: 26,
-                skipped: "the tests of Envoy Gateway are skipped",
-                megabytes: 150,
-            },
-        }
-    }
+/// The minor version of Go that all of their `go.mod` ask for.
+const OLDEST_GO: u32 = 26;
 
-    /// Its name, with the version.
-    pub fn name(self) -> &'static str {
-        self.recipe().name
-    }
+/// A build at a low priority, beside a whole suite of tests, on a machine whose cores are taken.
+pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(2 * 3_600);
 
-    /// The program, which is built if it is not there yet. Fails with one sentence where Go is missing or too old.
-    pub fn built(self) -> Result<PathBuf> {
-        self.require_go()?;
-        Ok(self.source()?.fetched(|to| self.build(to))?.join(self.recipe().folder))
-    }
-
-    pub(super) fn state(self) -> Result<State> {
-        Ok(match self.require_go() {
-            Err(error) => State::Optional(format!("{error} Without it {}", self.recipe().skipped)),
-            Ok(()) => self.source()?.state(),
-        })
-    }
-
-    fn build(self, to: &Path) -> Result<()> {
-        let recipe = self.recipe();
-        let mut build = Command::new("nice");
-        build.args(["-n", "5", "go", "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o"]);
-        build.arg(to.join(recipe.folder)).arg(recipe.package);
-        alone(&mut build).current_dir(self.project());
-        process::run("go", build, BUILD_TIMEOUT).map(drop)
-    }
-
-    fn source(self) -> Result<Source> {
-        let recipe = self.recipe();
-        let files = ["go.mod", "go.sum"].map(|name| self.project().join(name));
-        Ok(Source {
-            name: recipe.name.into(),
-            folder: format!("{}-{}", recipe.folder, fingerprint(files.iter().map(PathBuf::as_path))?),
-            from: "Go's module proxy, and building it, which takes minutes,",
-            megabytes: recipe.megabytes,
-        })
-    }
-
-    fn require_go(self) -> Result<()> {
-        at_least(self.recipe().oldest_go)
-    }
-
-    fn project(self) -> PathBuf {
-        pinned(self.recipe().folder)
+/// A program of `tools/go`: what checks packages and manifests. Istio's package and what it needs are some hundred packages.
+const fn checker(name: &'static str, package: &'static str, megabytes: u32) -> GoProgram {
+    GoProgram {
+        name,
+        title: name,
+        package,
+        project: "go",
+        sources: &["istio-fetch/main.go"],
+        from: "Go's module proxy, and building it",
+        megabytes,
+        skipped: "tests of the package and of manifests are skipped",
+        build: Build::Within(Duration::from_secs(1_800)),
     }
 }
 
-/// Builds all that are missing, one after the other, while the caller goes on. Nothing happens where Go is missing.
+pub(super) const KUSTOMIZE: GoProgram = checker("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", 10);
+pub(super) const KUBECTL_VALIDATE: GoProgram = checker("kubectl-validate", "sigs.k8s.io/kubectl-validate", 60);
+const CRANE: GoProgram = checker("crane", "github.com/google/go-containerregistry/cmd/crane", 45);
+const ACTIONLINT: GoProgram = checker("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", 5);
+const ISTIO_FETCH: GoProgram = checker("istio-fetch", "./istio-fetch", 90);
+
+const FUNC_E: GoProgram = GoProgram {
+    name: "func-e",
+    title: "func-e",
+    package: "github.com/tetratelabs/func-e/cmd/func-e",
+    project: "func-e",
+    sources: &[],
+    from: "Go's module proxy, tetratelabs/func-e, and building it",
+    megabytes: 21,
+    skipped: "the tests of func-e are skipped",
+    build: Build::Within(DOWNLOAD_TIMEOUT),
+};
+
+const ENVOY_GATEWAY: GoProgram = GoProgram {
+    name: "envoy-gateway",
+    title: "Envoy Gateway 1.9.1",
+    package: "github.com/envoyproxy/gateway/cmd/envoy-gateway",
+    project: "envoy-gateway",
+    sources: &[],
+    from: "Go's module proxy, and building it, which takes minutes,",
+    megabytes: 150,
+    skipped: "the tests of Envoy Gateway are skipped",
+    build: Build::InBackground,
+};
+
+const ALL: [GoProgram; 7] = [FUNC_E, CRANE, ACTIONLINT, ISTIO_FETCH, KUSTOMIZE, KUBECTL_VALIDATE, ENVOY_GATEWAY];
+
+/// `crane`, of go-containerregistry: it pushes, pulls and validates images, and `crane registry serve` is a registry.
+pub fn crane() -> Result<PathBuf> {
+    CRANE.built()
+}
+
+/// `actionlint`, which checks workflows of GitHub Actions.
+pub fn actionlint() -> Result<PathBuf> {
+    ACTIONLINT.built()
+}
+
+/// `istio-fetch IMAGE FILE`: what Istio's agent does with the image of a WasmPlugin, by Istio's own code.
+pub fn istio_fetch() -> Result<PathBuf> {
+    ISTIO_FETCH.built()
+}
+
+/// `func-e`, which fetches Envoy and runs it. In tests it fetches nothing: it is given an Envoy.
+pub fn func_e() -> Result<PathBuf> {
+    FUNC_E.built()
+}
+
+/// The control plane of Envoy Gateway.
+pub fn envoy_gateway() -> Result<PathBuf> {
+    ENVOY_GATEWAY.built()
+}
+
+pub(super) fn states() -> Result<Vec<(String, State)>> {
+    ALL.iter().map(|program| Ok((program.title.to_owned(), program.state()?))).collect()
+}
+
+/// Builds those that take minutes and are missing, one after the other, while the caller goes on. Nothing happens where Go is missing.
 pub fn build_go_programs_in_background() {
     thread::spawn(|| {
-        for program in GoProgram::ALL.into_iter().filter(|program| program.require_go().is_ok()) {
+        let slow = ALL.iter().filter(|program| program.build == Build::InBackground);
+        for program in slow.filter(|_| at_least(OLDEST_GO).is_ok()) {
             if let Err(error) = program.built() {
-                eprintln!("{} could not be built: {error:#}", program.name());
+                eprintln!("{} could not be built: {error:#}", program.title);
             }
         }
     });
+}
+
+impl GoProgram {
+    /// The program, which is built if it is not there yet. Fails with one sentence where Go is missing or too old.
+    pub(super) fn built(&self) -> Result<PathBuf> {
+        at_least(OLDEST_GO)?;
+        Ok(self.source()?.fetched(|to| self.build(to))?.join(self.name))
+    }
+
+    fn state(&self) -> Result<State> {
+        let skipped = |error| State::Optional(format!("{error} Without it {}", self.skipped));
+        at_least(OLDEST_GO).map_or_else(|error| Ok(skipped(error)), |()| Ok(self.source()?.state()))
+    }
+
+    fn build(&self, to: &Path) -> Result<()> {
+        let (niceness, for_the_linker, timeout) = match self.build {
+            Build::Within(timeout) => ("0", "-ldflags=", timeout),
+            Build::InBackground => ("5", "-ldflags=-s -w", BACKGROUND_TIMEOUT),
+        };
+        let mut build = Command::new("nice");
+        build.args(["-n", niceness, "go", "build", "-mod=readonly", "-buildvcs=false", "-trimpath", for_the_linker]);
+        build.arg("-o").arg(to.join(self.name)).arg(self.package);
+        alone(&mut build).current_dir(self.folder());
+        process::run("go", build, timeout).map(drop)
+    }
+
+    fn source(&self) -> Result<Source> {
+        let files = ["go.mod", "go.sum"].iter().chain(self.sources).map(|name| self.folder().join(name));
+        let files: Vec<_> = files.collect();
+        Ok(Source {
+            name: self.title.into(),
+            folder: format!("{}-{}", self.name, fingerprint(files.iter().map(PathBuf::as_path))?),
+            from: self.from,
+            megabytes: self.megabytes,
+        })
+    }
+
+    fn folder(&self) -> PathBuf {
+        pinned(self.project)
+    }
 }

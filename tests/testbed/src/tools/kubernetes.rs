@@ -7,13 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::release::Built;
-use super::{DOWNLOAD_TIMEOUT, State, go, pinned};
+use super::go_programs::{KUBECTL_VALIDATE, KUSTOMIZE};
+use super::{DOWNLOAD_TIMEOUT, go, pinned};
 use crate::process;
-
-const KUSTOMIZE: Built = Built { name: "kustomize", package: "sigs.k8s.io/kustomize/kustomize/v5", megabytes: 10 };
-const KUBECTL_VALIDATE: Built =
-    Built { name: "kubectl-validate", package: "sigs.k8s.io/kubectl-validate", megabytes: 60 };
 
 /// Which of the Gateway API's CRDs a cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,13 +79,9 @@ pub struct Kubernetes {
 
 /// Builds and fetches them. Fails with one sentence where Go is missing or too old.
 pub fn kubernetes() -> Result<Kubernetes> {
-    let (kustomize, kubectl_validate) = (KUSTOMIZE.program()?, KUBECTL_VALIDATE.program()?);
+    let (kustomize, kubectl_validate) = (KUSTOMIZE.built()?, KUBECTL_VALIDATE.built()?);
     let crds = OTHERS.iter().map(Crds::fetched).collect::<Result<_>>()?;
     Ok(Kubernetes { kustomize, kubectl_validate, crds, gateway_api: GATEWAY_API.fetched()? })
-}
-
-pub(super) fn states() -> Result<Vec<(String, State)>> {
-    [KUSTOMIZE, KUBECTL_VALIDATE].iter().map(|built| Ok((built.name.to_owned(), built.state()?))).collect()
 }
 
 impl Kubernetes {

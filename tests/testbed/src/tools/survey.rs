@@ -2,8 +2,8 @@
 use anyhow::Result;
 
 use super::{
-    EnvoyVersion, GoProgram, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, control_plane,
-    debian, docker, dotnet, envoy, func_e, go, java, kubernetes, release, rust,
+    EnvoyVersion, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, control_plane, debian, docker,
+    dotnet, envoy, go, go_programs, java, rust,
 };
 
 /// How a tool stands on this machine.
@@ -38,14 +38,10 @@ pub fn survey() -> Result<Vec<Tool>> {
         ("Python clients".to_owned(), clients::python_state()),
         ("Java client".to_owned(), java::state()?),
         ("Go client and hub".to_owned(), go::state()?),
-        ("func-e".to_owned(), func_e::state()?),
         ("control plane".to_owned(), control_plane::state()?),
-        ("etcd".to_owned(), control_plane::etcd_state()),
         ("browser".to_owned(), chromium::state()),
-        ("nginx".to_owned(), debian::nginx_state()),
         ("Docker Compose".to_owned(), docker::compose_state()),
         ("Docker's engine".to_owned(), docker::engine_state()),
-        ("Redis".to_owned(), debian::redis_state()),
         ("Autobahn's test cases".to_owned(), clients::autobahn_source()?.state()),
         (format!("wasm-bindgen test runner {version}"), bindgen.state()),
     ];
@@ -53,19 +49,14 @@ pub fn survey() -> Result<Vec<Tool>> {
         .map(|version| (format!("Prometheus {}", version.major()), debian::prometheus_state(version)));
     let envoys =
         EnvoyVersion::ALL.map(|version| (format!("Envoy {}", version.number()), envoy::source(version).state()));
-    let go_programs = GoProgram::ALL
-        .into_iter()
-        .map(|program| Ok((program.name().to_owned(), program.state()?)))
-        .collect::<Result<Vec<_>>>()?;
     let all = programs
         .into_iter()
         .chain(targets)
         .chain(envoys)
         .chain([(".NET SDK".to_owned(), dotnet::state())])
         .chain(fetched)
+        .chain(debian::states())
         .chain(prometheuses)
-        .chain(release::states()?)
-        .chain(kubernetes::states()?)
-        .chain(go_programs);
+        .chain(go_programs::states()?);
     Ok(all.map(|(name, state)| Tool { name, state }).collect())
 }
