@@ -1,19 +1,17 @@
 //! Tier 6: the commands of `docs/troubleshooting.md` with which a user connects by hand, with real `curl` and `wscat`.
 
-use std::fs;
 use std::process::Command;
 
 use serde_json::json;
 use testbed::envoy::{Envoy, Filter};
 use testbed::hub::shared_hubs;
 use testbed::process::{self, PATIENCE, run, wait_for};
-use testbed::{tools, workspace};
+use testbed::{docs, tools};
 
 #[test]
 fn a_connection_is_made_by_hand_with_curl_and_wscat() {
-    let document = fs::read_to_string(workspace().join("docs/troubleshooting.md")).unwrap();
-    let (_, section) = document.split_once("## Connect by hand").unwrap();
-    let commands = section.split("```").nth(1).and_then(|block| block.strip_prefix("sh\n")).unwrap();
+    let commands = docs::blocks("docs/troubleshooting.md", "sh").into_iter().find(|block| block.contains("wscat"));
+    let commands = commands.unwrap();
     let programs = tools::node_clients().unwrap().join("node_modules/.bin");
     let path =
         std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())));
