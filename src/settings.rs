@@ -149,7 +149,7 @@ impl Settings {
             connection_cookie: cookies.connection,
             client_cookie: cookies.client,
             pin,
-            // Whoever looks into a slot drops the sessions that are over, so all must agree on when that is.
+            // Every thread that reads a slot drops the sessions that are over, so all must agree on when that is.
             unlimited: Limits { long_polling_idle: limits.long_polling_idle, ..limits::none()? },
             limits,
             detail: raw.metrics.detail,
@@ -322,8 +322,8 @@ fn check_pin(raw: raw::Pin, mark: Option<&str>, cluster: Option<&str>) -> Result
     })
 }
 
-/// A header with two meanings: the filter would overwrite one of its own with another, or take off the one by which it tells
-/// clients apart.
+/// A header with two meanings: the filter would overwrite one of its own with another, or take off the one that names the
+/// client.
 fn refuse_shared_headers(pin: &Pin, key: &ClientKeySource) -> Result<(), SettingsError> {
     let key = match key {
         ClientKeySource::Header(name) | ClientKeySource::AddressHeader(name) => Some(name),
@@ -357,8 +357,8 @@ fn own_header(field: &str, what: &'static str, name: &str) -> Result<String, Set
     Ok(header)
 }
 
-/// How the names of headers begin that Envoy, Istio, proxies before them, tracing, SignalR's clients or this filter write and read. As a
-/// pin or a mark, such a header would be overwritten, and removed from requests and answers.
+/// How the names of headers begin that Envoy, Istio, proxies before them, tracing, SignalR's clients or this filter write and
+/// read. As a pin or a mark, such a header would be overwritten, and removed from requests and answers.
 const FOREIGN_HEADERS: [&str; 16] = [
     "x-accel-",
     "x-b3-",

@@ -166,7 +166,7 @@ fn a_draining_pod_keeps_its_connections_with_the_patch() {
     assert_eq!(negotiations(own), count, "new connections go elsewhere");
 }
 
-/// What Kubernetes tells of a pod that terminates, as Envoy Gateway passes it on.
+/// What Kubernetes reports of a pod that terminates, as Envoy Gateway passes it on.
 fn draining(pod: &Hub) -> Value {
     let address = pod.address();
     let (_, port) = address.rsplit_once(':').unwrap();

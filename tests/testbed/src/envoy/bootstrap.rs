@@ -15,7 +15,7 @@ use crate::process::PATIENCE;
 /// A further change to the bootstrap.
 pub type Patch = Box<dyn Fn(&mut Value) + Send + Sync>;
 
-/// The connection manager of the listener for clients. For a [`Patch`], which has nobody to tell an error: it panics without one.
+/// The connection manager of the listener for clients. For a [`Patch`], which returns no error: it panics without one.
 pub fn connection_manager(bootstrap: &mut Value) -> &mut Value {
     manager_of(&mut bootstrap["static_resources"]["listeners"][0])
 }
