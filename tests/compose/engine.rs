@@ -53,7 +53,6 @@ impl Project {
 }
 
 #[test]
-#[ignore = "it has not passed as a whole yet: by hand, with `cargo test --test compose engine -- --ignored`"]
 fn compose_serves_clients_on_a_real_engine() {
     let test = "compose_serves_clients_on_a_real_engine";
     if !docker::is_inside() {

@@ -10,7 +10,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, signalr_filter};
-use testbed::workspace;
+use testbed::process::wait_for;
+use testbed::{http, workspace};
 
 /// Files are many, and an Envoy takes a third of a second of which most is waiting.
 const AT_ONCE: usize = 4;
@@ -34,19 +35,24 @@ fn in_parallel(files: &[PathBuf], check: impl Fn(&Path) + Sync) {
     thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(|| while one().is_some() {}))));
 }
 
-/// An Envoy that hands over the text of `file` byte for byte.
-fn options(file: &Path) -> EnvoyOptions {
-    let text = fs::read_to_string(file).unwrap();
-    let patch = move |bootstrap: &mut Value| {
-        signalr_filter(bootstrap)["typed_config"]["config"]["configuration"]["value"] = json!(text);
-    };
+fn options() -> EnvoyOptions {
     EnvoyOptions {
         filter: Filter::With(json!({})),
         concurrency: 2,
         environment: vec![(KEY.0.to_owned(), KEY.1.to_owned())],
-        patch: Some(Box::new(patch)),
         ..EnvoyOptions::default()
     }
+}
+
+/// An Envoy that hands over the text of `file` byte for byte.
+fn options_with(file: &Path) -> EnvoyOptions {
+    let file = file.to_owned();
+    EnvoyOptions { patch: Some(Box::new(move |bootstrap| put_settings(bootstrap, &file))), ..options() }
+}
+
+fn put_settings(bootstrap: &mut Value, file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    signalr_filter(bootstrap)["typed_config"]["config"]["configuration"]["value"] = json!(text);
 }
 
 /// The line with which `file` is to be refused.
@@ -55,22 +61,52 @@ fn refusal(file: &Path) -> String {
     format!("configuration refused: {}", line.trim_end())
 }
 
+/// One Envoy is asked for a listener with each mistake, beside one without any, so that the module is compiled once.
 #[test]
 fn envoy_refuses_each_mistake_with_its_line() {
     let files = files("refused", "json");
     assert!(files.len() > 50, "{}", files.len());
-    in_parallel(&files, |file| {
-        let log = Envoy::refuses(&options(file)).unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
-        let expected = refusal(file);
-        let line = log.lines().find(|line| line.contains("configuration refused: "));
-        assert!(line.is_some_and(|line| line.ends_with(&expected)), "{}: {line:?}", file.display());
-    });
+    let folder = tempfile::tempdir().unwrap();
+    let (listeners, mistakes) = (folder.path().join("listeners.json"), files.clone());
+    let discover = move |bootstrap: &mut Value| {
+        let with_mistake = |file: &PathBuf| {
+            let mut with_mistake = bootstrap.clone();
+            put_settings(&mut with_mistake, file);
+            let mut listener = with_mistake["static_resources"]["listeners"][0].take();
+            listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+            listener["name"] = json!(file.file_stem().and_then(OsStr::to_str));
+            listener
+        };
+        let found: Vec<_> = mistakes.iter().map(with_mistake).collect();
+        fs::write(&listeners, json!({ "resources": found }).to_string()).unwrap();
+        bootstrap["node"] = json!({ "id": "gateway", "cluster": "gateways" });
+        bootstrap["dynamic_resources"] = json!({ "lds_config": { "path_config_source": { "path": listeners } } });
+    };
+    let envoy = Envoy::start(&EnvoyOptions { patch: Some(Box::new(discover)), ..options() }).unwrap();
+    let lines = || {
+        let log = envoy.log();
+        let lines = log.lines().filter_map(|line| Some(line[line.find("configuration refused: ")?..].to_owned()));
+        lines.collect::<Vec<_>>()
+    };
+    wait_for("a line for each mistake", || lines().len() >= files.len()).unwrap();
+    for (file, line) in files.iter().zip(lines()) {
+        assert_eq!(line, refusal(file), "{}", file.display());
+    }
+    let (_, serving) = http::get(&format!("{}/listeners", envoy.admin())).unwrap();
+    assert_eq!(serving.lines().count(), 2, "{serving}");
+}
+
+#[test]
+fn envoy_does_not_start_with_a_mistake_in_its_bootstrap() {
+    let file = workspace().join("tests/configs/refused/hub_twice.json");
+    let log = Envoy::refuses(&options_with(&file)).unwrap();
+    assert!(log.lines().any(|line| line.ends_with(&refusal(&file))), "{log}");
 }
 
 #[test]
 fn envoy_takes_what_is_right() {
     in_parallel(&files("accepted", "json"), |file| {
-        let envoy = Envoy::start(&options(file)).unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
+        let envoy = Envoy::start(&options_with(file)).unwrap_or_else(|error| panic!("{}: {error:#}", file.display()));
         assert!(!envoy.log().contains("refused"), "{}: {}", file.display(), envoy.log());
     });
 }

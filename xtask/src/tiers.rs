@@ -31,9 +31,7 @@ enum Kind {
 /// Files of `tests` that do not belong to tier 6.
 const TIER_4: [&str; 2] = ["module", "release"];
 const TIER_5: [&str; 4] = ["envoy", "istio", "manifests", "metrics"];
-const TIER_7: [&str; 1] = ["envoy_gateway"];
-/// Not run here yet: what it needs takes half an hour to build.
-const BY_HAND: [&str; 1] = ["control_plane"];
+const TIER_7: [&str; 2] = ["control_plane", "envoy_gateway"];
 
 /// Runs all tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
@@ -70,7 +68,7 @@ fn tiers() -> Result<Vec<Tier>> {
         files.extend(path.file_stem().filter(|_| is_test).map(|stem| stem.to_string_lossy().into_owned()));
     }
     files.sort();
-    let others = [&TIER_4[..], &TIER_5, &TIER_7, &BY_HAND].concat();
+    let others = [&TIER_4[..], &TIER_5, &TIER_7].concat();
     files.retain(|file| !others.contains(&file.as_str()));
     let listed = |names: &[&str]| Kind::Files(names.iter().map(|name| (*name).to_owned()).collect());
     Ok([

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::control_plane::{can_run_control_plane, control_plane};
 use super::go::{alone, at_least};
 use super::source::Source;
 use super::{DOWNLOAD_TIMEOUT, State, fingerprint, pinned};
@@ -130,11 +131,18 @@ pub fn build_go_programs_in_background() {
     thread::spawn(|| {
         let slow = ALL.iter().filter(|program| program.build == Build::InBackground);
         for program in slow.filter(|_| at_least(OLDEST_GO).is_ok()) {
-            if let Err(error) = program.built() {
-                eprintln!("{} could not be built: {error:#}", program.title);
-            }
+            report(program.title, program.built());
+        }
+        if can_run_control_plane().is_ok() {
+            report("the control plane of Istio", control_plane());
         }
     });
+}
+
+fn report<T>(program: &str, built: Result<T>) {
+    if let Err(error) = built {
+        eprintln!("{program} could not be built: {error:#}");
+    }
 }
 
 impl GoProgram {
