@@ -19,8 +19,8 @@ enum What {
     /// The cost of a connect and its end in the ledger, against hubs, instances, open connections and threads
     Ledger {
         /// How many times each case is measured
-        #[arg(long, default_value_t = 7)]
-        rounds: usize,
+        #[arg(long, default_value_t = 31)]
+        rounds: u32,
         /// Measure WebAssembly under V8, in Node.js, instead of native code
         #[arg(long)]
         v8: bool,
