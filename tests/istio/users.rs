@@ -6,7 +6,7 @@ use testbed::raw::{Client, are_one};
 use testbed::tools::EnvoyVersion;
 
 use crate::jwt::{Key, jwks, jwt, signed};
-use crate::{Gateway, KEY, control_plane};
+use crate::{Gateway, control_plane};
 
 const LOGIN: Key = [7; 32];
 /// What a user is known by.
@@ -20,8 +20,7 @@ impl Gateway {
         let mut authentication = control_plane::read("istio/request-authentication.yaml");
         assert_eq!(authentication["metadata"]["namespace"], plugin["metadata"]["namespace"]);
         assert_eq!(authentication["spec"]["selector"], plugin["spec"]["selector"]);
-        let environment = vec![("SIGNALR_AFFINITY_KEY".into(), KEY.into())];
-        Self::start_with(name, version, hubs, environment, &plugin, |bootstrap| {
+        Self::start_with(name, version, hubs, &plugin, |bootstrap| {
             authentication["spec"]["jwtRules"][0]["outputClaimToHeaders"] =
                 json!([{ "header": "x-user", "claim": "sub" }]);
             control_plane::authenticate(&authentication, &jwks(&LOGIN), bootstrap);

@@ -70,6 +70,7 @@ fn the_manifests_name_the_image_by_its_digest() {
                 let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
                 documents.for_each(|document| assert!(document.is_ok(), "{place}/{path}: {document:?}"));
             }
+            assert!(manifests.keys().all(|path| !path.ends_with(".md")), "a guide's links lead out of the package");
             let (path, bytes) = manifests.iter().find(|(path, _)| path.ends_with(file)).expect(file);
             let text = std::str::from_utf8(bytes).unwrap();
             let line = text.lines().find(|line| line.contains(&pinned));

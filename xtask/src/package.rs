@@ -30,8 +30,8 @@ pub(crate) struct Package {
 /// The last file to be written, so a folder with it is a whole package.
 const SUMS: &str = "SHA256SUMS";
 
-/// The folders that users apply from, and the one file of `envoy/` that stands by itself.
-const MANIFESTS: [&str; 3] = ["envoy-gateway", "istio", "envoy/envoy.yaml"];
+/// The folders that users apply from, the one file of `envoy/` that stands by itself, and the script that checks a deployment.
+const MANIFESTS: [&str; 4] = ["envoy-gateway", "istio", "envoy/envoy.yaml", "examples/verify.sh"];
 
 /// Writes the package, and prints what is in it and how to push the image.
 pub(crate) fn run(options: &Package) -> Result<()> {
@@ -99,7 +99,7 @@ fn print(out: &Path, files: &[(&str, Vec<u8>)], reference: &Reference, release: 
     for (name, bytes) in files {
         println!("{:<44} {:>9} bytes", out.join(name).display(), bytes.len());
     }
-    for folder in ["oci", "istio", "envoy-gateway", "envoy"] {
+    for folder in ["oci", "istio", "envoy-gateway", "envoy", "examples"] {
         println!("{}/", out.join(folder).display());
     }
     let (layout, tagged) = (out.join("oci"), format!("{}:{}", reference.name, release.version));

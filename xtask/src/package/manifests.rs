@@ -1,6 +1,7 @@
 //! The files that users apply, with the image named by its digest: a tag can be moved, and Istio then runs the old module in
 //! some pods and the new one in others.
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub(super) struct Reference<'a> {
     pub(super) digest: &'a str,
 }
 
-/// The files at these places below `root`, by their paths from there.
+/// The files at these places below `root`, by their paths from there. Guides stay in the repository, where their links lead.
 pub(super) fn pinned(root: &Path, places: &[&str], reference: &Reference) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     places.iter().try_for_each(|place| collect(root, place, &mut files))?;
@@ -40,6 +41,9 @@ pub(super) fn archive(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
 
 fn collect(root: &Path, place: &str, files: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
     let path = root.join(place);
+    if path.extension() == Some(OsStr::new("md")) {
+        return Ok(());
+    }
     if !path.is_dir() {
         files.insert(place.to_owned(), fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
         return Ok(());
