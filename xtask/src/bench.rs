@@ -1,5 +1,10 @@
 //! `cargo xtask bench`: what something costs, measured by a command that anybody can repeat.
 
+mod gateway;
+mod load;
+mod report;
+mod sides;
+
 use std::process::Command;
 
 use anyhow::Result;
@@ -25,15 +30,24 @@ enum What {
         #[arg(long)]
         v8: bool,
     },
+    /// What a request and a message cost in Envoy with and without the filter, and in other proxies
+    Gateway(gateway::Options),
 }
 
-/// Measures, and prints a Markdown table.
-pub(crate) fn run(Bench { what: What::Ledger { rounds, v8 } }: &Bench) -> Result<()> {
+/// Measures, and prints Markdown tables.
+pub(crate) fn run(Bench { what }: &Bench) -> Result<()> {
+    match what {
+        What::Ledger { rounds, v8 } => ledger(*rounds, *v8),
+        What::Gateway(options) => gateway::run(options),
+    }
+}
+
+fn ledger(rounds: u32, v8: bool) -> Result<()> {
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["bench", "--quiet", "--package", "envoy-signalr", "--bench", "ledger"])
         .current_dir(testbed::workspace());
-    if *v8 {
+    if v8 {
         command
             .args(["--target", RustTarget::Module.installed()?])
             .env("CARGO_TARGET_WASM32_WASIP1_RUNNER", "node --no-warnings --single-threaded tests/bench/wasi.mjs");

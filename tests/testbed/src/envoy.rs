@@ -13,7 +13,7 @@ pub use bootstrap::{
 };
 pub use metrics::sum_of_metric;
 pub(crate) use module::cargo_home;
-pub use module::{module, module_built_in, module_that_traps};
+pub use module::{module, module_built_in, module_that_does_nothing, module_that_traps};
 pub use watched::Watched;
 
 use std::fs;

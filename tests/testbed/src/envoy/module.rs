@@ -31,6 +31,21 @@ pub fn module_that_traps() -> Result<PathBuf> {
     built_here("the module that traps", &["--features", "trap", "--target-dir", folder])
 }
 
+/// A module that does nothing, to compare the other with.
+pub fn module_that_does_nothing() -> Result<PathBuf> {
+    RustTarget::Module.installed()?;
+    // Beside the other's: their flags differ, so each build would discard what the other compiled.
+    let folder = target_dir().join("empty");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["build", "--quiet", "--release", "--package", "envoy-signalr", "--example", "empty"])
+        .args(["--target", RustTarget::Module.name(), "--target-dir"])
+        .arg(&folder)
+        .current_dir(workspace());
+    with_progress("building the module that does nothing", None, || process::run("cargo", command, BUILD_TIMEOUT))?;
+    Ok(folder.join(RustTarget::Module.name()).join("release/examples/empty.wasm"))
+}
+
 /// The module, built again from a copy of the sources in `folder`, by a user with another home.
 pub fn module_built_in(folder: &Path) -> Result<PathBuf> {
     let (sources, home) = (folder.join("sources"), folder.join("home/.cargo"));

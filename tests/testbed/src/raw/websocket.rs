@@ -66,6 +66,13 @@ impl Socket {
         self.ask("Echo", &["hello"]).is_ok()
     }
 
+    /// Sends this content as one binary message, and waits for one of the same length.
+    pub fn exchange(&mut self, content: &[u8]) -> Result<(), Error> {
+        self.frames.send(Message::binary(content.to_vec()))?;
+        while self.frames.read()?.len() != content.len() {}
+        Ok(())
+    }
+
     fn receive(&mut self) -> Result<Value, Error> {
         loop {
             if let Some((message, rest)) = self.received.split_once(END) {

@@ -155,6 +155,8 @@ struct Packaged {
 
 const NGINX: Packaged =
     Packaged { name: "nginx", package: "nginx", folder: "usr/sbin", from: "Debian, nginx", megabytes: 1 };
+const HAPROXY: Packaged =
+    Packaged { name: "haproxy", package: "haproxy", folder: "usr/sbin", from: "Debian, haproxy", megabytes: 3 };
 const REDIS: Packaged = Packaged {
     name: "redis-server",
     package: "redis-server",
@@ -193,6 +195,11 @@ impl Packaged {
 /// The program `nginx`.
 pub fn nginx() -> Result<PathBuf> {
     NGINX.program()
+}
+
+/// The program `haproxy`.
+pub fn haproxy() -> Result<PathBuf> {
+    HAPROXY.program()
 }
 
 /// The program `redis-server`.

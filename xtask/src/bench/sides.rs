@@ -1,0 +1,259 @@
+//! What is compared: filter chains of one Envoy, each behind a listener of its own, and proxies with affinity of their own.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, connection_manager, http_filters, module_that_does_nothing};
+use testbed::process::{Process, free_port, run_dir};
+use testbed::tools;
+
+use super::gateway::schedule;
+
+/// Ratios are to these.
+pub(super) const ENVOY: &str = "Envoy alone";
+pub(super) const EMPTY: &str = "an empty module";
+
+pub(super) struct Sides {
+    pub(super) all: Vec<Side>,
+    pub(super) _envoy: Envoy,
+    pub(super) _others: [Proxy; 2],
+}
+
+#[derive(Clone)]
+pub(super) struct Side {
+    pub(super) name: &'static str,
+    pub(super) url: String,
+    /// The file with the CPU time of its one worker thread.
+    pub(super) schedule: PathBuf,
+}
+
+/// A side of Envoy.
+enum Chain {
+    Alone,
+    /// Envoy's own session filter with a cookie.
+    CookieSession,
+    /// A script that keeps the pod in a cookie, and the session filter with a header.
+    Lua,
+    /// A module without a task, and the session filter with a header.
+    Empty,
+    /// The filter with these settings, and the session filter with a header.
+    Ours(Value),
+    /// The same on the routes of hubs alone.
+    OursOnHubRoutes,
+}
+
+fn chains() -> Vec<(&'static str, Chain)> {
+    let detail = |detail: &str| json!({ "metrics": { "detail": detail } });
+    let limits = json!({
+        "limits": {
+            "connections": { "per_client": 4_000, "per_hub": 1_000_000, "total": 1_000_000 },
+            "negotiate_rate": { "requests": 1_000_000, "per": "1s", "burst": 1_000_000 },
+        },
+    });
+    vec![
+        (ENVOY, Chain::Alone),
+        ("Envoy's cookie session", Chain::CookieSession),
+        ("a Lua script with a cookie", Chain::Lua),
+        (EMPTY, Chain::Empty),
+        ("this filter", Chain::Ours(json!({}))),
+        ("this filter, detail `connections`", Chain::Ours(detail("connections"))),
+        ("this filter, with limits", Chain::Ours(limits)),
+        ("this filter, on hub routes", Chain::OursOnHubRoutes),
+    ]
+}
+
+const LUA: &str = r#"
+function envoy_on_request(handle)
+  local pod = (handle:headers():get("cookie") or ""):match("pod=([^;]+)")
+  handle:headers():remove("x-signalr-pin")
+  if pod then handle:headers():add("x-signalr-pin", pod) end
+end
+function envoy_on_response(handle)
+  local pod = handle:headers():get("x-signalr-pin")
+  if pod then
+    handle:headers():remove("x-signalr-pin")
+    handle:headers():add("set-cookie", "pod=" .. pod .. "; Path=/; HttpOnly")
+  end
+end
+"#;
+
+/// Starts an Envoy with one worker thread and a listener for each chain.
+pub(super) fn envoy(hub: &str) -> Result<(Envoy, Vec<Side>)> {
+    let chains = chains();
+    let ports = chains.iter().map(|_| free_port()).collect::<Result<Vec<_>>>()?;
+    let names: Vec<_> = chains.iter().map(|(name, _)| *name).collect();
+    let (empty, listeners) = (module_that_does_nothing()?, ports.clone());
+    let envoy = Envoy::start(&EnvoyOptions {
+        filter: Filter::With(json!({})),
+        hosts: Hosts::Fixed(vec![hub.to_owned()]),
+        concurrency: 1,
+        log_level: "warning".into(),
+        patch: Some(Box::new(move |bootstrap| {
+            testbed::envoy::remove_health_checks(bootstrap);
+            let sides: Vec<_> =
+                chains.iter().zip(&listeners).map(|(side, port)| listener(bootstrap, side, *port, &empty)).collect();
+            bootstrap["static_resources"]["listeners"].as_array_mut().expect("envoy.yaml has listeners").extend(sides);
+        })),
+        ..EnvoyOptions::default()
+    })?;
+    let schedule = schedule(envoy.pid(), "wrk:worker_0")?;
+    let side = |(name, port)| Side { name, url: format!("http://127.0.0.1:{port}"), schedule: schedule.clone() };
+    let sides = names.into_iter().zip(ports).map(side).collect();
+    Ok((envoy, sides))
+}
+
+/// The shipped listener without its access log, with this chain.
+fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16, empty: &Path) -> Value {
+    let mut bootstrap = bootstrap.clone();
+    let filters = http_filters(&mut bootstrap).clone();
+    let [ours, session, router] = filters.as_slice() else { panic!("envoy.yaml has three filters") };
+    let ours = |settings: &Value| {
+        let mut ours = ours.clone();
+        let config = &mut ours["typed_config"]["config"];
+        config["vm_config"]["vm_id"] = (*name).into();
+        config["configuration"]["value"] = settings.to_string().into();
+        ours
+    };
+    let mut chain = match chain {
+        Chain::Alone => vec![],
+        Chain::CookieSession => {
+            let mut session = session.clone();
+            session["typed_config"]["session_state"] = json!({
+                "name": "envoy.http.stateful_session.cookie",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
+                    "cookie": { "name": "pod", "path": "/", "ttl": "3600s" },
+                },
+            });
+            vec![session]
+        }
+        Chain::Lua => {
+            let lua = json!({
+                "name": "lua",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+                    "default_source_code": { "inline_string": LUA },
+                },
+            });
+            vec![lua, session.clone()]
+        }
+        Chain::Empty => {
+            let mut empty_module = ours(&json!({}));
+            empty_module["typed_config"]["config"]["vm_config"]["code"] = json!({ "local": { "filename": empty } });
+            vec![empty_module, session.clone()]
+        }
+        Chain::Ours(settings) => vec![ours(settings), session.clone()],
+        Chain::OursOnHubRoutes => {
+            let mut filters = vec![ours(&json!({})), session.clone()];
+            filters.iter_mut().for_each(|filter| filter["disabled"] = true.into());
+            restrict_to_hub_routes(&mut bootstrap);
+            filters
+        }
+    };
+    chain.push(router.clone());
+    *http_filters(&mut bootstrap) = chain;
+    connection_manager(&mut bootstrap).as_object_mut().expect("a map").remove("access_log");
+    let mut listener = bootstrap["static_resources"]["listeners"][0].take();
+    listener["name"] = (*name).into();
+    listener["address"]["socket_address"]["address"] = "127.0.0.1".into();
+    listener["address"]["socket_address"]["port_value"] = port.into();
+    listener
+}
+
+/// Both filters are off, and on for negotiates, for requests with an id, and for WebSockets.
+fn restrict_to_hub_routes(bootstrap: &mut Value) {
+    let enabled = json!({ "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {} });
+    let enabled = json!({ "signalr": enabled, "envoy.filters.http.stateful_session": enabled });
+    let routes = connection_manager(bootstrap).pointer_mut("/route_config/virtual_hosts/0/routes");
+    let routes = routes.and_then(Value::as_array_mut).expect("envoy.yaml has routes");
+    let rest = routes.last().cloned().expect("envoy.yaml has a route for the rest");
+    let negotiate = routes.iter_mut().find(|route| route["match"]["safe_regex"].is_object()).expect("for negotiates");
+    negotiate["typed_per_filter_config"] = enabled.clone();
+    let at = routes.len() - 1;
+    let upgrade = json!({ "name": "upgrade", "string_match": { "exact": "websocket", "ignore_case": true } });
+    for (place, what) in [
+        json!({ "prefix": "/", "query_parameters": [{ "name": "id", "present_match": true }] }),
+        json!({ "prefix": "/", "headers": [upgrade] }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut route = rest.clone();
+        route["match"] = what;
+        route["typed_per_filter_config"] = enabled.clone();
+        routes.insert(at + place, route);
+    }
+}
+
+/// Another proxy, with one thread.
+pub(super) struct Proxy {
+    pub(super) side: Side,
+    _process: Process,
+}
+
+impl Proxy {
+    /// HAProxy, which inserts a cookie.
+    pub(super) fn haproxy(hub: &str) -> Result<Self> {
+        let configuration = |port: u16, _: &Path| {
+            format!(
+                "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  \
+                 timeout tunnel 1h\nfrontend gateway\n  bind 127.0.0.1:{port}\n  default_backend hubs\nbackend hubs\n  \
+                 cookie pod insert indirect nocache\n  server hub {hub} cookie hub\n"
+            )
+        };
+        Self::start("HAProxy with a cookie", "haproxy", &tools::haproxy()?, &["-f"], configuration)
+    }
+
+    /// nginx, which chooses by the hash of a cookie.
+    pub(super) fn nginx(hub: &str) -> Result<Self> {
+        let configuration = |port: u16, folder: &Path| {
+            format!(
+                "daemon off; master_process off; pid {folder}/pid; error_log stderr;
+                events {{ worker_connections 4096; }}
+                http {{
+                    access_log off; keepalive_requests 1000000;
+                    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+                    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+                    map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+                    upstream hubs {{ hash $cookie_pod consistent; server {hub}; keepalive 64; keepalive_requests 1000000; }}
+                    server {{
+                        listen 127.0.0.1:{port};
+                        location / {{
+                            proxy_pass http://hubs; proxy_http_version 1.1; proxy_read_timeout 1h; proxy_buffering off;
+                            proxy_set_header upgrade $http_upgrade; proxy_set_header connection $connection_upgrade;
+                        }}
+                    }}
+                }}",
+                folder = folder.display(),
+            )
+        };
+        let arguments = ["-e", "stderr", "-c"];
+        Self::start("nginx with the hash of a cookie", "nginx", &tools::nginx()?, &arguments, configuration)
+    }
+
+    fn start(
+        name: &'static str,
+        thread: &str,
+        program: &Path,
+        arguments: &[&str],
+        configuration: impl Fn(u16, &Path) -> String,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let folder = run_dir()?.join(format!("{thread}-{port}"));
+        fs::create_dir_all(&folder)?;
+        let file = folder.join("configuration");
+        fs::write(&file, configuration(port, &folder))?;
+        let mut command = Command::new(program);
+        // Debian's packages with what they need are unpacked into one folder.
+        let libraries = program.parent().map(|folder| folder.join("../lib/x86_64-linux-gnu")).unwrap_or_default();
+        command.args(arguments).arg(&file).env("LD_LIBRARY_PATH", libraries);
+        let mut process = Process::spawn(thread, command)?;
+        process.wait_ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        let schedule = schedule(process.pid(), thread)?;
+        Ok(Self { side: Side { name, url: format!("http://127.0.0.1:{port}"), schedule }, _process: process })
+    }
+}
