@@ -42,10 +42,10 @@ mod tests {
 
     /// The target that goes on, and the header.
     fn moved(target: &str, authorization: Option<&str>) -> String {
-        let own = authorization.map(|value| ("authorization".to_owned(), value.as_bytes().to_vec()));
-        let pairs = [(":path".to_owned(), target.as_bytes().to_vec())].into_iter().chain(own);
+        let own = authorization.map(|value| ("authorization", value));
+        let fields: Vec<_> = [(":path", target)].into_iter().chain(own).collect();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        match in_query(&Head::new(pairs.collect())) {
+        match in_query(&http::head_of(&fields)) {
             None => "-".to_owned(),
             Some(Moved { cut, header }) => {
                 let target = text(http::without(target.as_bytes(), &[cut]));

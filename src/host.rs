@@ -10,6 +10,7 @@ mod exchange;
 mod root;
 mod shared;
 
+use std::cell::Cell;
 use std::time::UNIX_EPOCH;
 
 use log::warn;
@@ -17,7 +18,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::{LogLevel, MapType};
 
 use crate::clock::Millis;
-use crate::http::{Head, HeaderOp};
+use crate::http::HeaderOp;
 use crate::metrics::{Count, InternalError};
 use crate::store::Store;
 use crate::stream::Moment;
@@ -34,9 +35,28 @@ proxy_wasm::main! {{
 
 /// Calls into the core with the present moment.
 fn at_this_moment<T>(call: impl FnOnce(&mut Moment<'_>) -> T) -> T {
-    let mut nonce = random::<NONCE_LEN>;
     call(&mut Moment { now: now(), nonce: &mut nonce, store: &SharedData })
 }
+
+/// Fresh random bytes. Envoy is asked for those of some seals at once, because each question costs as much as a seal.
+fn nonce() -> Option<[u8; NONCE_LEN]> {
+    thread_local!(static AHEAD: Cell<[[u8; NONCE_LEN]; NONCES]> = const { Cell::new([[0; NONCE_LEN]; NONCES]) });
+    thread_local!(static LEFT: Cell<usize> = const { Cell::new(0) });
+    let mut ahead = AHEAD.get();
+    let left = match LEFT.get().checked_sub(1) {
+        Some(left) => left,
+        None => {
+            getrandom::fill(ahead.as_flattened_mut()).ok()?;
+            AHEAD.set(ahead);
+            NONCES.saturating_sub(1)
+        }
+    };
+    LEFT.set(left);
+    ahead.get(left).copied()
+}
+
+/// How many nonces are fetched at once.
+const NONCES: usize = 16;
 
 fn now() -> Millis {
     let since_epoch = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -47,10 +67,6 @@ fn now() -> Millis {
 fn random<const LEN: usize>() -> Option<[u8; LEN]> {
     let mut bytes = [0; LEN];
     getrandom::fill(&mut bytes).ok().map(|()| bytes)
-}
-
-fn head(map: MapType) -> Head {
-    Head::new(hostcalls::get_map_bytes(map).unwrap_or_default())
 }
 
 /// Carries out header operations. A refused one is counted and the rest goes on: half a plan beats a trap.

@@ -123,11 +123,12 @@ impl Stream {
         Self { settings, worker, state: State::Idle, held: None, socket: None, counts: Vec::new(), log: Vec::new() }
     }
 
-    /// Whether the request's whole head is worth reading. Asked of every request, SignalR's or not.
-    pub fn concerns(&self, target: &[u8], upgrade: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+    /// Whether [`Stream::on_request`] has anything to do. Asked of every request, SignalR's or not.
+    pub fn concerns(&self, head: &Head) -> bool {
+        let target = head.get(":path").unwrap_or_default();
         signalr::may_concern(target, &self.settings)
             || self.is_hub(http::path(target))
-            || upgrade().is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+            || head.get("upgrade").is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
     }
 
     /// Decides where the request goes, or that it goes nowhere. `peer` is where it came from. The caller has taken off

@@ -23,7 +23,8 @@ fn now() -> Millis {
 }
 
 fn head(target: &[u8]) -> Head {
-    Head::new(vec![(":method".to_owned(), b"GET".to_vec()), (":path".to_owned(), target.to_vec())])
+    let fields: [(&[u8], &[u8]); 2] = [(b":method", b"GET"), (b":path", target)];
+    Head::new(http::header_map(fields.into_iter()))
 }
 
 fuzz_target!(|target: &[u8]| {

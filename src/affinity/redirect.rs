@@ -99,13 +99,13 @@ mod tests {
 
     #[test]
     fn other_values_of_the_same_header_stay() {
-        let links = ["</a>; rel=\"x\"", "</c?id=abc>"].map(|value| ("link".to_owned(), value.as_bytes().to_vec()));
+        let links = ["</a>; rel=\"x\"", "</c?id=abc>"].map(|value| ("link", value));
         let seal = Seal { range: 0..0, written: b".SEAL".to_vec() };
         let expected = [
             HeaderOp::Remove("link".into()),
             HeaderOp::Add("link".into(), b"</a>; rel=\"x\"".to_vec()),
             HeaderOp::Add("link".into(), b"</c?id=abc.SEAL>".to_vec()),
         ];
-        assert_eq!(seal.put_back(b"abc", &Head::new(links.into())), expected);
+        assert_eq!(seal.put_back(b"abc", &http::head_of(&links)), expected);
     }
 }

@@ -1,11 +1,16 @@
-//! Two calls of the ABI (proxy-wasm 0.2.1) that the SDK offers in part.
+//! Calls of the ABI (proxy-wasm 0.2.1) that the SDK offers in part.
 //!
 //! Its `send_http_response` sends no details, so `%RESPONSE_CODE_DETAILS%` would be empty; its `set_property` panics when
-//! Envoy refuses, which would end every WebSocket of the worker thread for the sake of a log line.
+//! Envoy refuses, which would end every WebSocket of the worker thread for the sake of a log line; its `get_map_bytes` copies each
+//! name and each value.
 #![allow(unsafe_code, reason = "foreign functions")]
 
-use log::{debug, warn};
+use std::ptr;
 
+use log::{debug, warn};
+use proxy_wasm::types::MapType;
+
+use crate::http::{Head, header_map};
 use crate::limit::Rejection;
 
 #[link(wasm_import_module = "env")]
@@ -21,7 +26,21 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
 
+    fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, size: *mut usize) -> u32;
+
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+}
+
+/// All headers of a message. There are none where Envoy refuses.
+pub(super) fn head(map: MapType) -> Head {
+    let (mut pairs, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: Envoy writes both, or neither if it refuses.
+    let status = unsafe { proxy_get_header_map_pairs(map as u32, &raw mut pairs, &raw mut size) };
+    if status != 0 || pairs.is_null() {
+        return Head::default();
+    }
+    // SAFETY: Envoy has asked the SDK's `proxy_on_memory_allocate` for a boxed slice of this size, has filled it and left it to us.
+    Head::new(unsafe { Vec::from_raw_parts(pairs, size, size) })
 }
 
 /// Leaves a value for the access log, as `%FILTER_STATE(wasm.NAME:PLAIN)%`.
@@ -36,7 +55,7 @@ pub(super) fn set_log_field(name: &str, value: &str) {
 /// Answers instead of the upstream. The caller must return `Action::Pause`.
 pub(super) fn send_response(rejection: &Rejection) {
     let (details, body) = (rejection.details.as_bytes(), rejection.body.as_bytes());
-    let headers = serialise(&rejection.headers);
+    let headers = header_map(rejection.headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     // SAFETY: each pointer goes with the length of the slice it came from, and Envoy copies before it returns.
     let status = unsafe {
         proxy_send_local_response(
@@ -53,17 +72,4 @@ pub(super) fn send_response(rejection: &Rejection) {
     if status != 0 {
         warn!("envoy refused an answer: {status}");
     }
-}
-
-/// The ABI's form of a header map: the number of pairs, the length of each name and value, then both with a NUL behind.
-fn serialise(headers: &[(&'static str, String)]) -> Vec<u8> {
-    let size = |len: usize| u32::try_from(len).unwrap_or(0).to_le_bytes();
-    let mut bytes = size(headers.len()).to_vec();
-    for (name, value) in headers {
-        bytes.extend(size(name.len()).into_iter().chain(size(value.len())));
-    }
-    for (name, value) in headers {
-        bytes.extend(name.bytes().chain([0]).chain(value.bytes()).chain([0]));
-    }
-    bytes
 }

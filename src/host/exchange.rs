@@ -9,7 +9,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use super::envoy_metrics::EnvoyMetrics;
-use super::{abi, apply, at_this_moment, head, now, store};
+use super::{abi, apply, at_this_moment, now, store};
 use crate::frame::Direction;
 use crate::http::HeaderOp;
 use crate::lifecycle::Ending;
@@ -36,6 +36,14 @@ impl HttpExchange {
         let address = Address::new(&property(&["upstream", "address"])?)?;
         let name = self.settings.pin.cluster.as_ref().and_then(|_| property(&["xds", "cluster_name"]));
         Some(Place { address, cluster: name.and_then(|name| Cluster::new(&name)) })
+    }
+
+    /// Where a request came from, if a limit asks for it.
+    fn peer(&self) -> Peer {
+        if !self.settings.limits.apply() {
+            return Peer::default();
+        }
+        Peer::new(&property(&["source", "address"]).unwrap_or_default()).with_claim(self.verified_claim())
     }
 
     /// The claim that identifies a client, as `jwt_authn` left it with `payload_in_metadata: payload`, which is Istio's too.
@@ -70,10 +78,6 @@ impl HttpExchange {
 /// What is copied at once to look for frame headers: many small messages, or the beginning of a large one.
 const PIECE: usize = 1_024;
 
-fn request_header(name: &str) -> Option<Vec<u8>> {
-    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name).unwrap_or_default()
-}
-
 fn property(path: &[&str]) -> Option<Vec<u8>> {
     hostcalls::get_property(path.to_vec()).unwrap_or_default()
 }
@@ -82,20 +86,22 @@ impl Context for HttpExchange {}
 
 impl HttpContext for HttpExchange {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let map = MapType::HttpRequestHeaders;
+        // One call for all headers costs as much as one for a single value.
+        let mut head = abi::head(map);
         #[cfg(feature = "trap")]
-        if request_header("x-signalr-trap").is_some() {
+        if head.get("x-signalr-trap").is_some() {
             std::process::abort();
         }
-        let map = MapType::HttpRequestHeaders;
-        // A client must not choose its pod. Looked up first, because a removal makes Envoy choose the route again.
-        for name in steer::own_headers(&self.settings.pin).filter(|name| request_header(name).is_some()) {
-            apply(map, vec![HeaderOp::Remove(name.to_owned().into())], &mut self.metrics.borrow_mut());
+        // A client must not choose its pod. Only what is there is removed, because that makes Envoy choose the route again.
+        let forged = steer::own_headers(&self.settings.pin).filter(|name| head.get(name).is_some());
+        let forged: Vec<_> = forged.map(|name| HeaderOp::Remove(name.to_owned().into())).collect();
+        if !forged.is_empty() {
+            apply(map, forged, &mut self.metrics.borrow_mut());
+            head = abi::head(map);
         }
-        let target = request_header(":path").unwrap_or_default();
-        if self.stream.concerns(&target, || request_header("upgrade")) {
-            let peer =
-                Peer::new(&property(&["source", "address"]).unwrap_or_default()).with_claim(self.verified_claim());
-            let plan = at_this_moment(|moment| self.stream.on_request(&head(map), &peer, moment));
+        if self.stream.concerns(&head) {
+            let plan = at_this_moment(|moment| self.stream.on_request(&head, &self.peer(), moment));
             self.flush();
             match plan {
                 RequestPlan::Forward(ops) => apply(map, ops, &mut self.metrics.borrow_mut()),
@@ -116,7 +122,7 @@ impl HttpContext for HttpExchange {
         }
         if self.stream.awaits_response() {
             let place = self.place();
-            ops.extend(at_this_moment(|moment| self.stream.on_response(&head(map), place, moment)));
+            ops.extend(at_this_moment(|moment| self.stream.on_response(&abi::head(map), place, moment)));
             self.flush();
         }
         apply(map, ops, &mut self.metrics.borrow_mut());

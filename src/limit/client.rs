@@ -17,7 +17,7 @@ use crate::store::Secret;
 pub struct ClientKey(pub(crate) [u8; 8]);
 
 /// Where a request came from, by what Envoy vouches for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Peer {
     address: Option<Address>,
     claim: Option<Vec<u8>>,
@@ -149,8 +149,7 @@ mod tests {
     }
 
     fn key_of(source: ClientKeySource, headers: &[(&str, &str)], peer: &str) -> ClientKey {
-        let pairs = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
-        key(&settings(source), &Head::new(pairs.collect()), &Peer::new(peer.as_bytes()), &Secret::new([1; 32])).unwrap()
+        key(&settings(source), &http::head_of(headers), &Peer::new(peer.as_bytes()), &Secret::new([1; 32])).unwrap()
     }
 
     #[test]
@@ -210,7 +209,7 @@ mod tests {
         let source = || ClientKeySource::AddressHeader("x-real-ip".to_owned());
         let settings = ClientSettings { absent: AbsentKey::Refuse, ..settings(source()) };
         for (name, value, expected) in [("an address", "192.0.2.1", true), ("none", "unknown", false)] {
-            let head = Head::new(vec![("x-real-ip".to_owned(), value.into())]);
+            let head = http::head_of(&[("x-real-ip", value)]);
             let key = key(&settings, &head, &Peer::new(b"192.0.2.1:80"), &Secret::new([1; 32]));
             assert_eq!(key.is_some(), expected, "{name}");
         }
@@ -232,7 +231,7 @@ mod tests {
             ("the proxy, and no address", header(), Some("unknown"), "10.9.8.7:1", false),
             ("the proxy, and no header", header(), None, "10.9.8.7:1", false),
         ] {
-            let head = Head::new(value.map(|value| ("x-real-ip".to_owned(), value.into())).into_iter().collect());
+            let head = http::head_of(value.map(|value| ("x-real-ip", value)).as_slice());
             let settings = ClientSettings { exempt: networks(), ..settings(key) };
             assert_eq!(Peer::new(peer.as_bytes()).is_exempt(&settings, &head), expected, "{name}");
         }
@@ -257,7 +256,7 @@ mod tests {
     fn only_a_claim_that_envoy_verified_counts() {
         let source = || ClientKeySource::JwtClaim("sub".to_owned());
         // {"sub":"eve","n":7}, which nobody verified.
-        let head = Head::new(vec![("authorization".to_owned(), b"bearer e30.eyJzdWIiOiJldmUiLCJuIjo3fQ.sig".to_vec())]);
+        let head = http::head_of(&[("authorization", "bearer e30.eyJzdWIiOiJldmUiLCJuIjo3fQ.sig")]);
         let key = |absent, claim: Option<&[u8]>| {
             let peer = Peer::new(b"192.0.2.1:80").with_claim(claim.map(<[u8]>::to_vec));
             key(&ClientSettings { absent, ..settings(source()) }, &head, &peer, &Secret::new([1; 32]))

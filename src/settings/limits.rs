@@ -33,6 +33,14 @@ pub struct Limits {
     pub on_error: OnError,
 }
 
+impl Limits {
+    /// Whether a request can be over one of them.
+    pub fn apply(&self) -> bool {
+        let Self { per_client, per_hub, total, negotiate_rate, connect_rate, .. } = self;
+        [per_client, per_hub, total].iter().any(|limit| limit.is_some()) || negotiate_rate.or(*connect_rate).is_some()
+    }
+}
+
 /// Who a client is.
 #[derive(Debug)]
 pub struct ClientSettings {

@@ -13,8 +13,8 @@ fn head(request: &str) -> Head {
     let mut words = request.split(' ');
     let (method, target) = (words.next().unwrap(), words.next().unwrap());
     let pseudo = [(":method", method), (":path", target)];
-    let pairs = pseudo.into_iter().chain(words.map(|word| word.split_once('=').unwrap()));
-    Head::new(pairs.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect())
+    let fields: Vec<_> = pseudo.into_iter().chain(words.map(|word| word.split_once('=').unwrap())).collect();
+    http::head_of(&fields)
 }
 
 /// `step hub [id]`, or `-` for a request that is none of SignalR's.

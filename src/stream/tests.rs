@@ -113,7 +113,7 @@ fn head(lines: &str) -> Head {
             _ => pairs.push((name, value)),
         }
     }
-    Head::new(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect())
+    http::head_of(&pairs)
 }
 
 fn describe(op: HeaderOp) -> String {

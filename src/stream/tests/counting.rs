@@ -73,9 +73,8 @@ fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
     ] {
         let mut gateway = Gateway::new(settings, 1);
         gateway.negotiate(POD_1);
-        let target = request.split_once(' ').unwrap().1;
         let stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
-        assert!(told.is_none() || stream.concerns(target.as_bytes(), || None), "{name}");
+        assert!(told.is_none() || stream.concerns(&head(request)), "{name}");
         let done = gateway.exchange(request, Some(POD_1), status, &[body]);
         let error = |kind| format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total");
         assert_eq!(done.lifecycle, Vec::from_iter(told.map(error)), "{name}");
