@@ -1,8 +1,8 @@
 //! Programs that others publish as Go modules, built here.
 //!
 //! A folder of `tests/testbed/tools` pins the modules of one program or of several. Go keeps what it fetches and compiles in the
-//! user's own caches. The control planes of gateways take minutes of CPU, so `cargo xtask test` begins with them at its start, at a
-//! low priority and beside the tests. A test that needs one waits for it.
+//! user's own caches. Some take minutes of CPU, so `cargo xtask test` begins with them at its start, at a low priority, beside the
+//! tests and in the order in which tests need them. A test that needs one waits for it.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -13,7 +13,7 @@ use anyhow::Result;
 use super::control_plane::{can_run_control_plane, control_plane};
 use super::go::{alone, at_least};
 use super::source::Source;
-use super::{DOWNLOAD_TIMEOUT, State, fingerprint, pinned};
+use super::{State, fingerprint, pinned};
 use crate::process;
 
 /// A program, and what it is built from.
@@ -32,16 +32,6 @@ pub(super) struct GoProgram {
     megabytes: u32,
     /// What is skipped without Go.
     skipped: &'static str,
-    build: Build,
-}
-
-/// How a program is built.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Build {
-    /// When a test asks for it, within this time.
-    Within(Duration),
-    /// Beside the tests, at a low priority, and without what only debuggers need.
-    InBackground,
 }
 
 /// The minor version of Go that all of their `go.mod` ask for.
@@ -61,7 +51,6 @@ const fn checker(name: &'static str, package: &'static str, megabytes: u32) -> G
         from: "Go's module proxy, and building it",
         megabytes,
         skipped: "tests of the package and of manifests are skipped",
-        build: Build::Within(Duration::from_secs(1_800)),
     }
 }
 
@@ -80,7 +69,6 @@ const FUNC_E: GoProgram = GoProgram {
     from: "Go's module proxy, tetratelabs/func-e, and building it",
     megabytes: 21,
     skipped: "the tests of func-e are skipped",
-    build: Build::Within(DOWNLOAD_TIMEOUT),
 };
 
 const ENVOY_GATEWAY: GoProgram = GoProgram {
@@ -92,10 +80,10 @@ const ENVOY_GATEWAY: GoProgram = GoProgram {
     from: "Go's module proxy, and building it, which takes minutes,",
     megabytes: 150,
     skipped: "the tests of Envoy Gateway are skipped",
-    build: Build::InBackground,
 };
 
-const ALL: [GoProgram; 7] = [FUNC_E, CRANE, ACTIONLINT, ISTIO_FETCH, KUSTOMIZE, KUBECTL_VALIDATE, ENVOY_GATEWAY];
+/// In the order in which tests need them.
+const ALL: [GoProgram; 7] = [CRANE, ACTIONLINT, ISTIO_FETCH, KUSTOMIZE, KUBECTL_VALIDATE, FUNC_E, ENVOY_GATEWAY];
 
 /// `crane`, of go-containerregistry: it pushes, pulls and validates images, and `crane registry serve` is a registry.
 pub fn crane() -> Result<PathBuf> {
@@ -126,11 +114,10 @@ pub(super) fn states() -> Result<Vec<(String, State)>> {
     ALL.iter().map(|program| Ok((program.title.to_owned(), program.state()?))).collect()
 }
 
-/// Builds those that take minutes and are missing, one after the other, while the caller goes on. Nothing happens where Go is missing.
+/// Builds those that are missing, one after the other, while the caller goes on. Nothing happens where Go is missing.
 pub fn build_go_programs_in_background() {
     thread::spawn(|| {
-        let slow = ALL.iter().filter(|program| program.build == Build::InBackground);
-        for program in slow.filter(|_| at_least(OLDEST_GO).is_ok()) {
+        for program in ALL.iter().filter(|_| at_least(OLDEST_GO).is_ok()) {
             report(program.title, program.built());
         }
         if can_run_control_plane().is_ok() {
@@ -158,15 +145,11 @@ impl GoProgram {
     }
 
     fn build(&self, to: &Path) -> Result<()> {
-        let (niceness, for_the_linker, timeout) = match self.build {
-            Build::Within(timeout) => ("0", "-ldflags=", timeout),
-            Build::InBackground => ("5", "-ldflags=-s -w", BACKGROUND_TIMEOUT),
-        };
         let mut build = Command::new("nice");
-        build.args(["-n", niceness, "go", "build", "-mod=readonly", "-buildvcs=false", "-trimpath", for_the_linker]);
+        build.args(["-n", "5", "go", "build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w"]);
         build.arg("-o").arg(to.join(self.name)).arg(self.package);
         alone(&mut build).current_dir(self.folder());
-        process::run("go", build, timeout).map(drop)
+        process::run("go", build, BACKGROUND_TIMEOUT).map(drop)
     }
 
     fn source(&self) -> Result<Source> {
