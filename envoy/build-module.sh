@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the module, from the repository's root: `cargo xtask wasm` and the Dockerfile both run this, so that they give the same
-# bytes. Arguments go to cargo.
+# bytes. Arguments go to `cargo rustc`, and what follows `--` to the compiler of the module alone.
 #
 # Panic locations name source files. The flags take the folders of this machine out of them: the same sources and the same
 # compiler give the same module in any folder and for any user.
@@ -19,4 +19,4 @@ CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$unit--remap-path-prefix=$(pwd 
 CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$unit--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit"
 export CARGO_ENCODED_RUSTFLAGS
 
-exec "${CARGO:-cargo}" build --release --target wasm32-wasip1 --package envoy-signalr --lib "$@"
+exec "${CARGO:-cargo}" rustc --release --target wasm32-wasip1 --package envoy-signalr --lib "$@"

@@ -1,11 +1,13 @@
 //! The files of a package.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize as _;
 use serde_json::Value;
+use wasmparser::{Parser, Payload};
 
 use crate::image::digest;
 use crate::{package, write_package};
@@ -35,6 +37,23 @@ fn the_same_commit_gives_the_same_package() {
     for (path, bytes) in &one {
         assert!(other[path] == *bytes, "{path} differs");
     }
+}
+
+#[test]
+fn the_module_with_names_is_the_same_code() {
+    let sections = |name: &str| {
+        let bytes = fs::read(package().join(name)).unwrap();
+        let payloads = Parser::new(0).parse_all(&bytes).map(Result::unwrap);
+        let sections = payloads.filter(|payload| !matches!(payload, Payload::CustomSection(_)));
+        let sections: Vec<_> = sections.filter_map(|payload| payload.as_section()).collect();
+        let at = |place: u64| usize::try_from(place).unwrap();
+        let content = |(id, range): (_, Range<_>)| (id, bytes[at(range.start)..at(range.end)].to_vec());
+        sections.into_iter().map(content).collect::<Vec<_>>()
+    };
+    let (module, named) = (sections("envoy_signalr.wasm"), sections("envoy_signalr.names.wasm"));
+    assert!(module.len() > 5 && module == named);
+    let size = |name| fs::metadata(package().join(name)).unwrap().len();
+    assert!(size("envoy_signalr.names.wasm") > size("envoy_signalr.wasm"));
 }
 
 #[test]

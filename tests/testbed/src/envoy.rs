@@ -9,11 +9,11 @@ mod watched;
 
 pub use bootstrap::{
     HealthStatus, Patch, balance_exactly, connection_manager, http_filters, lengthen_tries, load_module,
-    negotiate_route, put_routes_first, remove_health_checks, signalr_filter,
+    negotiate_route, put_routes_first, remove_health_checks, restrict_to_hub_routes, signalr_filter,
 };
 pub use metrics::sum_of_metric;
 pub(crate) use module::cargo_home;
-pub use module::{module, module_built_in, module_that_does_nothing, module_that_traps};
+pub use module::{module, module_built_in, module_that_does_nothing, module_that_traps, module_with_names};
 pub use watched::Watched;
 
 use std::fs;

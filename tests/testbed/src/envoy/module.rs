@@ -31,6 +31,14 @@ pub fn module_that_traps() -> Result<PathBuf> {
     built_here("the module that traps", &["--features", "trap", "--target-dir", folder])
 }
 
+/// The module with the names of its functions, built beside the other: Envoy shows them in the stack trace of a trap.
+pub fn module_with_names() -> Result<PathBuf> {
+    let folder = target_dir().join("names");
+    let folder = folder.to_str().context("the target folder is not UTF-8")?;
+    // Another profile would order the functions otherwise.
+    built_here("the module with names", &["--target-dir", folder, "--", "-C", "strip=debuginfo"])
+}
+
 /// A module that does nothing, to compare the other with.
 pub fn module_that_does_nothing() -> Result<PathBuf> {
     RustTarget::Module.installed()?;
