@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the module, from the repository's root: `cargo xtask wasm` and the Dockerfile both run this, so that they give the same
-# bytes. Arguments go to `cargo rustc`, and what follows `--` to the compiler of the module alone.
+# bytes. Arguments go to `cargo build`. With some for the compiler of the module alone, behind `--`, they go to `cargo rustc`, which
+# wants the crates of the tests as well.
 #
 # Panic locations name source files. The flags take the folders of this machine out of them: the same sources and the same
 # compiler give the same module in any folder and for any user.
@@ -19,4 +20,8 @@ CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$unit--remap-path-prefix=$(pwd 
 CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$unit--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit"
 export CARGO_ENCODED_RUSTFLAGS
 
-exec "${CARGO:-cargo}" rustc --release --target wasm32-wasip1 --package envoy-signalr --lib "$@"
+case " $* " in
+*" -- "*) task=rustc ;;
+*) task=build ;;
+esac
+exec "${CARGO:-cargo}" "$task" --release --target wasm32-wasip1 --package envoy-signalr --lib "$@"

@@ -92,6 +92,8 @@ async function attempt(options, build) {
   if (seen.ok && options.holdMs) {
     options.onHold?.();
     await Promise.race([sleep(options.holdMs), cut, ...(options.released ? [options.released] : [])]);
+    // A connection that the other side has ended may not know it yet: this finds out.
+    if (options.released) await Promise.race([cut, within(options.tryMs, connection.invoke('WhoAmI')).catch(() => {})]);
   }
   if (seen.ok) await pass(options.gate);
   stopping = true;

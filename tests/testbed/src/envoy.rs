@@ -12,7 +12,6 @@ pub use bootstrap::{
     negotiate_route, put_routes_first, remove_health_checks, restrict_to_hub_routes, signalr_filter,
 };
 pub use metrics::sum_of_metric;
-pub(crate) use module::cargo_home;
 pub use module::{module, module_built_in, module_that_does_nothing, module_that_traps, module_with_names};
 pub use watched::Watched;
 

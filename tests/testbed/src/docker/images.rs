@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::{Engine, TIMEOUT};
+use crate::process;
 use crate::tools::{self, EnvoyVersion, PrometheusVersion, RustTarget};
-use crate::{envoy, process};
 
 /// The version that the chat's Dockerfile names.
 const CLIENT: &str = "@microsoft/signalr@10.0.11";
@@ -29,7 +29,7 @@ pub(super) fn contexts() -> Result<Vec<(&'static str, OsString)>> {
     let toolchain = sysroot.file_name().context("a toolchain has a folder")?.to_owned();
     let folder = |program: PathBuf| program.parent().map(Path::to_owned).context("a program has a folder");
     let places = [
-        ("CARGO_PROGRAMS", envoy::cargo_home()?.join("bin")),
+        ("RUSTUP", tools::rustup()?),
         ("CRATES", tools::crates()?),
         ("DEBIAN", tools::root_file_system()?),
         ("DOTNET", tools::dotnet_at_least(10)?.root()?),

@@ -85,7 +85,7 @@ fn build(what: &str, sources: &Path, cargo_home: &Path, arguments: &[&str]) -> R
 }
 
 /// Where cargo keeps what it fetched.
-pub(crate) fn cargo_home() -> Result<PathBuf> {
+fn cargo_home() -> Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).context("HOME is not set")
 }

@@ -17,6 +17,9 @@ use crate::{process, workspace};
 /// The oldest of Debian's releases with a Compose that has all that docker-compose.yaml uses.
 const RELEASE: &str = "trixie";
 
+/// The machine for which tools are fetched.
+const HOST: &str = "x86_64-unknown-linux-gnu";
+
 /// The plugin for Compose, which needs no engine to read a file.
 pub fn compose() -> Result<PathBuf> {
     let place = compose_source().fetched(|to| debian::unpack_from(RELEASE, &["docker-compose"], to))?;
@@ -98,6 +101,12 @@ pub fn npm() -> Result<PathBuf> {
     Ok(npm)
 }
 
+/// The folder of the program `rustup`.
+pub fn rustup() -> Result<PathBuf> {
+    let program = on_path(&["rustup"]).context("`rustup` is not on the PATH: install Rust by rustup.")?;
+    Ok(program.parent().context("a program has a folder")?.to_owned())
+}
+
 /// The folder of the program `node`.
 pub fn node() -> Result<PathBuf> {
     NODE.version()?;
@@ -144,13 +153,14 @@ pub fn nuget_packages() -> Result<PathBuf> {
 pub fn crates() -> Result<PathBuf> {
     let source = Source {
         name: "the crates of Cargo.lock for an image".into(),
-        folder: format!("crates-{}", fingerprint([workspace().join("Cargo.lock").as_path()])?),
+        folder: format!("crates-of-two-targets-{}", fingerprint([workspace().join("Cargo.lock").as_path()])?),
         from: "the Rust registry",
         megabytes: 25,
     };
     source.fetched(|to| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(["fetch", "--locked", "--quiet", "--target", RustTarget::Module.name()]);
+        // Cargo wants those of its own machine as well, although it builds for another.
+        command.args(["fetch", "--locked", "--quiet", "--target", RustTarget::Module.name(), "--target", HOST]);
         command.env("CARGO_HOME", to).current_dir(workspace());
         process::run("cargo", command, DOWNLOAD_TIMEOUT)?;
         // What the image does not need is half of it.
