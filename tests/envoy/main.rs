@@ -17,6 +17,7 @@ mod cookie;
 mod forging;
 mod health;
 mod http2;
+mod hub_routes;
 mod negotiate;
 mod override_host;
 mod pin;

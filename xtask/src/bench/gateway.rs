@@ -6,7 +6,7 @@
 //! the hub run in this process; bind it and Envoy to cores of their own where there are enough.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use testbed::stand_in;
 
 use super::load::{Clients, Load};
 use super::report::{Report, Samples};
-use super::sides::{Proxy, Side, Sides};
+use super::sides::{EMPTY, ENVOY, OTHER, Proxy, Side, Sides};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Only loads whose name contains this
     #[arg(long)]
     load: Option<String>,
+    /// Also measure another module, such as one of before a change
+    #[arg(long, value_name = "MODULE")]
+    against: Option<PathBuf>,
     /// Also draw the ratios as an SVG file
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -41,7 +44,7 @@ const AFTERMATH: Duration = Duration::from_millis(20);
 pub(crate) fn run(options: &Options) -> Result<()> {
     let rounds = if options.quick { 5 } else { options.rounds };
     let hub = stand_in::quick_hub()?;
-    let sides = Sides::start(&hub.to_string())?;
+    let sides = Sides::start(&hub.to_string(), options.against.as_deref())?;
     let chosen = |load: &Load| options.load.as_ref().is_none_or(|name| load.name().contains(name));
     let mut report = Report::default();
     for load in Load::ALL.into_iter().filter(chosen) {
@@ -62,7 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     print!("{}", report.markdown(rounds));
     if options.load.is_none() {
-        start_up(rounds.min(7))?;
+        start_up(rounds.min(7), options.against.as_ref())?;
     }
     if let Some(file) = &options.plot {
         report.draw(file)?;
@@ -80,11 +83,13 @@ fn measure(side: &Side, clients: &mut Clients, load: Load) -> Result<f64> {
 }
 
 /// The CPU time that Envoy takes until it serves, which is the time to compile the module.
-fn start_up(rounds: u32) -> Result<()> {
+fn start_up(rounds: u32, against: Option<&PathBuf>) -> Result<()> {
     eprintln!("starts …");
     let (ours, empty) = (module()?, module_that_does_nothing()?);
-    let variants = [("Envoy alone", None), ("an empty module", Some(&empty)), ("this filter", Some(&ours))];
-    let mut samples = variants.map(|(name, _)| (name, Vec::new()));
+    let other = against.map(|module| (OTHER, Some(module)));
+    let variants = [(ENVOY, None), (EMPTY, Some(&empty)), ("this filter", Some(&ours))].into_iter().chain(other);
+    let variants: Vec<_> = variants.collect();
+    let mut samples: Vec<_> = variants.iter().map(|(name, _)| (*name, Vec::new())).collect();
     for _ in 0..rounds {
         for ((_, module), (_, samples)) in variants.iter().zip(&mut samples) {
             samples.push(start(*module)?);
@@ -145,8 +150,8 @@ pub(super) fn schedule(pid: u32, thread: &str) -> Result<PathBuf> {
 
 /// The processes live as long as the sides.
 impl Sides {
-    fn start(hub: &str) -> Result<Self> {
-        let envoy = super::sides::envoy(hub)?;
+    fn start(hub: &str, against: Option<&Path>) -> Result<Self> {
+        let envoy = super::sides::envoy(hub, against)?;
         let others = [Proxy::haproxy(hub)?, Proxy::nginx(hub)?];
         let mut all = envoy.1;
         all.extend(others.iter().map(|proxy| proxy.side.clone()));

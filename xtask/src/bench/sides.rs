@@ -7,7 +7,10 @@ use std::process::Command;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, connection_manager, http_filters, module_that_does_nothing};
+use testbed::envoy::{
+    Envoy, EnvoyOptions, Filter, Hosts, connection_manager, http_filters, module_that_does_nothing,
+    restrict_to_hub_routes,
+};
 use testbed::process::{Process, free_port, run_dir};
 use testbed::tools;
 
@@ -16,6 +19,7 @@ use super::gateway::schedule;
 /// Ratios are to these.
 pub(super) const ENVOY: &str = "Envoy alone";
 pub(super) const EMPTY: &str = "an empty module";
+pub(super) const OTHER: &str = "the other module";
 
 pub(super) struct Sides {
     pub(super) all: Vec<Side>,
@@ -38,15 +42,15 @@ enum Chain {
     CookieSession,
     /// A script that keeps the pod in a cookie, and the session filter with a header.
     Lua,
-    /// A module without a task, and the session filter with a header.
-    Empty,
+    /// Another module, and the session filter with a header.
+    Module(PathBuf),
     /// The filter with these settings, and the session filter with a header.
     Ours(Value),
     /// The same on the routes of hubs alone.
     OursOnHubRoutes,
 }
 
-fn chains() -> Vec<(&'static str, Chain)> {
+fn chains(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
     let detail = |detail: &str| json!({ "metrics": { "detail": detail } });
     let limits = json!({
         "limits": {
@@ -54,16 +58,18 @@ fn chains() -> Vec<(&'static str, Chain)> {
             "negotiate_rate": { "requests": 1_000_000, "per": "1s", "burst": 1_000_000 },
         },
     });
-    vec![
+    let mut chains = vec![
         (ENVOY, Chain::Alone),
         ("Envoy's cookie session", Chain::CookieSession),
         ("a Lua script with a cookie", Chain::Lua),
-        (EMPTY, Chain::Empty),
+        (EMPTY, Chain::Module(module_that_does_nothing()?)),
         ("this filter", Chain::Ours(json!({}))),
         ("this filter, detail `connections`", Chain::Ours(detail("connections"))),
         ("this filter, with limits", Chain::Ours(limits)),
         ("this filter, on hub routes", Chain::OursOnHubRoutes),
-    ]
+    ];
+    chains.extend(against.map(|module| (OTHER, Chain::Module(module.to_owned()))));
+    Ok(chains)
 }
 
 const LUA: &str = r#"
@@ -82,11 +88,11 @@ end
 "#;
 
 /// Starts an Envoy with one worker thread and a listener for each chain.
-pub(super) fn envoy(hub: &str) -> Result<(Envoy, Vec<Side>)> {
-    let chains = chains();
+pub(super) fn envoy(hub: &str, against: Option<&Path>) -> Result<(Envoy, Vec<Side>)> {
+    let chains = chains(against)?;
     let ports = chains.iter().map(|_| free_port()).collect::<Result<Vec<_>>>()?;
     let names: Vec<_> = chains.iter().map(|(name, _)| *name).collect();
-    let (empty, listeners) = (module_that_does_nothing()?, ports.clone());
+    let listeners = ports.clone();
     let envoy = Envoy::start(&EnvoyOptions {
         filter: Filter::With(json!({})),
         hosts: Hosts::Fixed(vec![hub.to_owned()]),
@@ -95,7 +101,7 @@ pub(super) fn envoy(hub: &str) -> Result<(Envoy, Vec<Side>)> {
         patch: Some(Box::new(move |bootstrap| {
             testbed::envoy::remove_health_checks(bootstrap);
             let sides: Vec<_> =
-                chains.iter().zip(&listeners).map(|(side, port)| listener(bootstrap, side, *port, &empty)).collect();
+                chains.iter().zip(&listeners).map(|(side, port)| listener(bootstrap, side, *port)).collect();
             bootstrap["static_resources"]["listeners"].as_array_mut().expect("envoy.yaml has listeners").extend(sides);
         })),
         ..EnvoyOptions::default()
@@ -107,7 +113,7 @@ pub(super) fn envoy(hub: &str) -> Result<(Envoy, Vec<Side>)> {
 }
 
 /// The shipped listener without its access log, with this chain.
-fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16, empty: &Path) -> Value {
+fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16) -> Value {
     let mut bootstrap = bootstrap.clone();
     let filters = http_filters(&mut bootstrap).clone();
     let [ours, session, router] = filters.as_slice() else { panic!("envoy.yaml has three filters") };
@@ -141,16 +147,18 @@ fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16, empty: 
             });
             vec![lua, session.clone()]
         }
-        Chain::Empty => {
-            let mut empty_module = ours(&json!({}));
-            empty_module["typed_config"]["config"]["vm_config"]["code"] = json!({ "local": { "filename": empty } });
-            vec![empty_module, session.clone()]
+        Chain::Module(file) => {
+            let mut other = ours(&json!({}));
+            other["typed_config"]["config"]["vm_config"]["code"] = json!({ "local": { "filename": file } });
+            vec![other, session.clone()]
         }
         Chain::Ours(settings) => vec![ours(settings), session.clone()],
         Chain::OursOnHubRoutes => {
-            let mut filters = vec![ours(&json!({})), session.clone()];
-            filters.iter_mut().for_each(|filter| filter["disabled"] = true.into());
             restrict_to_hub_routes(&mut bootstrap);
+            let mut filters = http_filters(&mut bootstrap).clone();
+            filters.pop();
+            filters[0] = ours(&json!({}));
+            filters[0]["disabled"] = true.into();
             filters
         }
     };
@@ -162,31 +170,6 @@ fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16, empty: 
     listener["address"]["socket_address"]["address"] = "127.0.0.1".into();
     listener["address"]["socket_address"]["port_value"] = port.into();
     listener
-}
-
-/// Both filters are off, and on for negotiates, for requests with an id, and for WebSockets.
-fn restrict_to_hub_routes(bootstrap: &mut Value) {
-    let enabled = json!({ "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {} });
-    let enabled = json!({ "signalr": enabled, "envoy.filters.http.stateful_session": enabled });
-    let routes = connection_manager(bootstrap).pointer_mut("/route_config/virtual_hosts/0/routes");
-    let routes = routes.and_then(Value::as_array_mut).expect("envoy.yaml has routes");
-    let rest = routes.last().cloned().expect("envoy.yaml has a route for the rest");
-    let negotiate = routes.iter_mut().find(|route| route["match"]["safe_regex"].is_object()).expect("for negotiates");
-    negotiate["typed_per_filter_config"] = enabled.clone();
-    let at = routes.len() - 1;
-    let upgrade = json!({ "name": "upgrade", "string_match": { "exact": "websocket", "ignore_case": true } });
-    for (place, what) in [
-        json!({ "prefix": "/", "query_parameters": [{ "name": "id", "present_match": true }] }),
-        json!({ "prefix": "/", "headers": [upgrade] }),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let mut route = rest.clone();
-        route["match"] = what;
-        route["typed_per_filter_config"] = enabled.clone();
-        routes.insert(at + place, route);
-    }
 }
 
 /// Another proxy, with one thread.

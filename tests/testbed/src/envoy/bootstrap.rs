@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{EnvoyOptions, Filter, Hosts, HubTimeouts};
+use crate::docs::samples;
 use crate::process::PATIENCE;
 
 /// A further change to the bootstrap.
@@ -63,6 +64,32 @@ pub fn put_routes_first(bootstrap: &mut Value, routes: Vec<Value>) {
     let all = connection_manager(bootstrap).pointer_mut("/route_config/virtual_hosts/0/routes");
     let all = all.and_then(Value::as_array_mut).expect("envoy.yaml has routes");
     all.splice(..0, routes);
+}
+
+/// Turns the filters off but on the routes of hubs, as `envoy/README.md` says.
+pub fn restrict_to_hub_routes(bootstrap: &mut Value) {
+    let samples = samples("envoy/README.md", Some("## On the routes of hubs alone"), "yaml envoy");
+    let [filters, routes] = samples.as_slice() else { panic!("the chapter has two samples") };
+    let elements = |sample: &Value| sample.as_array().expect("a list").clone();
+    for change in elements(filters) {
+        let filter = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == change["name"]);
+        filter.expect("envoy.yaml has the filter")["disabled"] = change["disabled"].clone();
+    }
+    let present = connection_manager(bootstrap).pointer_mut("/route_config/virtual_hosts/0/routes");
+    let present = present.and_then(Value::as_array_mut).expect("envoy.yaml has routes");
+    let last = present.pop().expect("envoy.yaml has a route for all else");
+    for change in elements(routes) {
+        match present.iter_mut().find(|route| route["match"] == change["match"]) {
+            Some(route) => route["typed_per_filter_config"] = change["typed_per_filter_config"].clone(),
+            None => {
+                let mut copy = last.clone();
+                copy["match"] = change["match"].clone();
+                copy["typed_per_filter_config"] = change["typed_per_filter_config"].clone();
+                present.push(copy);
+            }
+        }
+    }
+    present.push(last);
 }
 
 /// For hubs that answer none: without health checks Envoy takes all hubs for healthy.

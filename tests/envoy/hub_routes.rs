@@ -1,0 +1,45 @@
+//! The filters on the routes of hubs alone, as `envoy/README.md` says: real clients connect, and other requests pass untouched.
+
+use serde_json::json;
+use testbed::clients::{Cookies, NodeClient, Task, Transport, run_node};
+use testbed::envoy::{Envoy, EnvoyOptions, Hosts, restrict_to_hub_routes};
+use testbed::hub::three_hubs;
+use testbed::raw::http2::Connection;
+use testbed::raw::{Client, Request, ask};
+
+use crate::gateway::every_version;
+
+const CONNECTS: u32 = 20;
+
+#[test]
+fn clients_connect_and_other_requests_do_not_meet_the_filter() {
+    let hubs = three_hubs().unwrap();
+    for (version, options) in every_version(&json!({})) {
+        let patch = Some(Box::new(restrict_to_hub_routes) as _);
+        let envoy = Envoy::start(&EnvoyOptions { hosts: Hosts::of(&hubs), patch, ..options }).unwrap();
+        let url = envoy.url();
+        for transport in Transport::ALL {
+            let (task, cookies) = (Task::of(url.clone(), CONNECTS), Cookies::Refused);
+            let client = NodeClient { task, transport, cookies, ..NodeClient::default() };
+            let outcome = run_node(&client).unwrap();
+            assert_eq!(outcome.connected, CONNECTS, "{version:?} {transport:?}: {:?}", outcome.first_error());
+        }
+        let mut tunnel = Connection::open(&url).tunnel(&format!("/chat?id={}", Client::of(&url).negotiate().unwrap()));
+        assert_eq!(tunnel.answer.status(), 200, "{version:?}: a WebSocket over HTTP/2");
+        tunnel.shake_hands();
+        assert!(Client::of(&url).bare_socket(None).is_ok(), "{version:?}: a WebSocket without a negotiate");
+
+        // With the filter a request to a hub without an id is an error of the kind `missing_id`.
+        assert_eq!(ask(&url, &Request::get("/chat")).status(), 400, "{version:?}");
+        let answer = ask(&url, &Request::get("/").with("x-signalr-pin", "MTI3LjAuMC4xOjE="));
+        assert_eq!((answer.status(), answer.head.one("x-signalr-pin")), (200, None), "{version:?}");
+        assert_eq!(
+            envoy.metric("websocket_errors_total", &[("signalr_kind", "missing_id")]).unwrap(),
+            0.0,
+            "{version:?}"
+        );
+        assert!(hubs.iter().all(|hub| {
+            hub.requests().unwrap().iter().all(|request| !request.headers.contains_key("x-signalr-pin"))
+        }));
+    }
+}
