@@ -1,8 +1,8 @@
 //! The module's side that talks to Envoy: nothing here decides anything about SignalR.
 //!
 //! Envoy calls these contexts, they read bytes and the clock, ask the core, and carry out its plan. The SDK's calls
-//! panic on statuses that Envoy gives only in a wrong phase or for text that is not UTF-8, so only the `*_bytes` calls
-//! are used and each in its own phase; `clippy.toml` bans the others.
+//! panic on statuses that Envoy gives only in a wrong phase or for text that is not UTF-8, so each is used in its own
+//! phase, and none that returns text: [`abi`] reads headers. `clippy.toml` bans the others.
 
 mod abi;
 mod envoy_metrics;

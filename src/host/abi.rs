@@ -26,7 +26,7 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
 
-    fn proxy_get_header_map_pairs(map: u32, pairs: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_header_map_pairs(map: MapType, pairs: *mut *mut u8, size: *mut usize) -> u32;
 
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
 }
@@ -35,7 +35,7 @@ unsafe extern "C" {
 pub(super) fn head(map: MapType) -> Head {
     let (mut pairs, mut size) = (ptr::null_mut(), 0);
     // SAFETY: Envoy writes both, or neither if it refuses.
-    let status = unsafe { proxy_get_header_map_pairs(map as u32, &raw mut pairs, &raw mut size) };
+    let status = unsafe { proxy_get_header_map_pairs(map, &raw mut pairs, &raw mut size) };
     if status != 0 || pairs.is_null() {
         return Head::default();
     }
