@@ -10,7 +10,7 @@ mod exchange;
 mod root;
 mod shared;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::time::UNIX_EPOCH;
 
 use log::warn;
@@ -40,19 +40,15 @@ fn at_this_moment<T>(call: impl FnOnce(&mut Moment<'_>) -> T) -> T {
 
 /// Fresh random bytes. Envoy is asked for those of some seals at once, because each question costs as much as a seal.
 fn nonce() -> Option<[u8; NONCE_LEN]> {
-    thread_local!(static AHEAD: Cell<[[u8; NONCE_LEN]; NONCES]> = const { Cell::new([[0; NONCE_LEN]; NONCES]) });
-    thread_local!(static LEFT: Cell<usize> = const { Cell::new(0) });
-    let mut ahead = AHEAD.get();
-    let left = match LEFT.get().checked_sub(1) {
-        Some(left) => left,
-        None => {
-            getrandom::fill(ahead.as_flattened_mut()).ok()?;
-            AHEAD.set(ahead);
-            NONCES.saturating_sub(1)
+    thread_local!(static AHEAD: RefCell<Vec<[u8; NONCE_LEN]>> = const { RefCell::new(Vec::new()) });
+    AHEAD.with_borrow_mut(|ahead| {
+        if ahead.is_empty() {
+            let mut fresh = [[0; NONCE_LEN]; NONCES];
+            getrandom::fill(fresh.as_flattened_mut()).ok()?;
+            ahead.extend(fresh);
         }
-    };
-    LEFT.set(left);
-    ahead.get(left).copied()
+        ahead.pop()
+    })
 }
 
 /// How many nonces are fetched at once.
