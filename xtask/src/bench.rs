@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what something costs, measured by a command that anybody can repeat.
 
 mod gateway;
+mod growth;
 mod load;
 mod report;
 mod sides;
@@ -32,6 +33,8 @@ enum What {
     },
     /// What a request and a message cost in Envoy with and without the filter, and in other proxies
     Gateway(gateway::Options),
+    /// Whether a connect or a message costs more while many WebSockets are open, and the memory of one
+    Growth(growth::Options),
 }
 
 /// Measures, and prints Markdown tables.
@@ -39,6 +42,7 @@ pub(crate) fn run(Bench { what }: &Bench) -> Result<()> {
     match what {
         What::Ledger { rounds, v8 } => ledger(*rounds, *v8),
         What::Gateway(options) => gateway::run(options),
+        What::Growth(options) => growth::run(options),
     }
 }
 

@@ -17,7 +17,7 @@ use testbed::stand_in;
 
 use super::load::{Clients, Load};
 use super::report::{Report, Samples};
-use super::sides::{EMPTY, ENVOY, OTHER, Proxy, Side, Sides};
+use super::sides::{EMPTY, ENVOY, OTHER, OURS, Proxy, Side, Sides};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// The CPU time of one operation, in µs.
-fn measure(side: &Side, clients: &mut Clients, load: Load) -> Result<f64> {
+pub(super) fn measure(side: &Side, clients: &mut Clients, load: Load) -> Result<f64> {
     let began = side.cpu_time()?;
     clients.run(load.operations());
     thread::sleep(AFTERMATH);
@@ -87,7 +87,7 @@ fn start_up(rounds: u32, against: Option<&PathBuf>) -> Result<()> {
     eprintln!("starts …");
     let (ours, empty) = (module()?, module_that_does_nothing()?);
     let other = against.map(|module| (OTHER, Some(module)));
-    let variants = [(ENVOY, None), (EMPTY, Some(&empty)), ("this filter", Some(&ours))].into_iter().chain(other);
+    let variants = [(ENVOY, None), (EMPTY, Some(&empty)), (OURS, Some(&ours))].into_iter().chain(other);
     let variants: Vec<_> = variants.collect();
     let mut samples: Vec<_> = variants.iter().map(|(name, _)| (*name, Vec::new())).collect();
     for _ in 0..rounds {
@@ -151,7 +151,7 @@ pub(super) fn schedule(pid: u32, thread: &str) -> Result<PathBuf> {
 /// The processes live as long as the sides.
 impl Sides {
     fn start(hub: &str, against: Option<&Path>) -> Result<Self> {
-        let envoy = super::sides::envoy(hub, against)?;
+        let envoy = super::sides::envoy(hub, super::sides::all(against)?)?;
         let others = [Proxy::haproxy(hub)?, Proxy::nginx(hub)?];
         let mut all = envoy.1;
         all.extend(others.iter().map(|proxy| proxy.side.clone()));

@@ -17,10 +17,10 @@ pub(super) struct Report {
 }
 
 /// The quartiles.
-struct Spread([f64; 3]);
+pub(super) struct Spread(pub(super) [f64; 3]);
 
 impl Spread {
-    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         Self([1, 2, 3].map(|quarter| values.get(values.len() * quarter / 4).copied().unwrap_or(f64::NAN)))

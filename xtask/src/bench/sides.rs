@@ -19,6 +19,7 @@ use super::gateway::schedule;
 /// Ratios are to these.
 pub(super) const ENVOY: &str = "Envoy alone";
 pub(super) const EMPTY: &str = "an empty module";
+pub(super) const OURS: &str = "this filter";
 pub(super) const OTHER: &str = "the other module";
 
 pub(super) struct Sides {
@@ -36,7 +37,7 @@ pub(super) struct Side {
 }
 
 /// A side of Envoy.
-enum Chain {
+pub(super) enum Chain {
     Alone,
     /// Envoy's own session filter with a cookie.
     CookieSession,
@@ -50,7 +51,7 @@ enum Chain {
     OursOnHubRoutes,
 }
 
-fn chains(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
+pub(super) fn all(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
     let detail = |detail: &str| json!({ "metrics": { "detail": detail } });
     let limits = json!({
         "limits": {
@@ -63,7 +64,7 @@ fn chains(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
         ("Envoy's cookie session", Chain::CookieSession),
         ("a Lua script with a cookie", Chain::Lua),
         (EMPTY, Chain::Module(module_that_does_nothing()?)),
-        ("this filter", Chain::Ours(json!({}))),
+        (OURS, Chain::Ours(json!({}))),
         ("this filter, detail `connections`", Chain::Ours(detail("connections"))),
         ("this filter, with limits", Chain::Ours(limits)),
         ("this filter, on hub routes", Chain::OursOnHubRoutes),
@@ -87,9 +88,13 @@ function envoy_on_response(handle)
 end
 "#;
 
+/// One of them.
+pub(super) fn named(name: &str) -> Result<Vec<(&'static str, Chain)>> {
+    Ok(all(None)?.into_iter().filter(|(side, _)| *side == name).collect())
+}
+
 /// Starts an Envoy with one worker thread and a listener for each chain.
-pub(super) fn envoy(hub: &str, against: Option<&Path>) -> Result<(Envoy, Vec<Side>)> {
-    let chains = chains(against)?;
+pub(super) fn envoy(hub: &str, chains: Vec<(&'static str, Chain)>) -> Result<(Envoy, Vec<Side>)> {
     let ports = chains.iter().map(|_| free_port()).collect::<Result<Vec<_>>>()?;
     let names: Vec<_> = chains.iter().map(|(name, _)| *name).collect();
     let listeners = ports.clone();
