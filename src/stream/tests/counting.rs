@@ -5,7 +5,7 @@ use super::*;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 #[test]
-fn answers_that_cannot_be_sealed_pass_and_are_told() {
+fn answers_that_cannot_be_sealed_pass_and_are_counted() {
     let json = ":status 200\ncontent-type application/json";
     let large = format!("{NEGOTIATED}{}", " ".repeat(MAX_ANSWER));
     for (result, response, chunks) in [
@@ -49,12 +49,12 @@ fn a_connection_is_counted_once_and_failures_by_their_name() {
 }
 
 #[test]
-fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
+fn what_a_hub_refuses_is_counted_and_what_others_refuse_is_not() {
     let (any, listed) = ("", r#"{"hubs": [{"path": "/chat"}]}"#);
     // A proxy before the gateway that drops `upgrade` makes a plain GET of a WebSocket that skips negotiation.
     let no_id = (":status 400", "Connection ID required");
     let method = (":status 405", "");
-    for (name, settings, request, (status, body), told) in [
+    for (name, settings, request, (status, body), kind) in [
         ("a learned hub", any, "GET /Chat/?access_token=x", no_id, Some("missing_id")),
         ("a listed hub", listed, "GET /chat", no_id, Some("missing_id")),
         ("an empty id", listed, "POST /chat?id=", no_id, Some("missing_id")),
@@ -74,10 +74,10 @@ fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
         let mut gateway = Gateway::new(settings, 1);
         gateway.negotiate(POD_1);
         let stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
-        assert!(told.is_none() || stream.concerns(&head(request)), "{name}");
+        assert!(kind.is_none() || stream.concerns(&head(request)), "{name}");
         let done = gateway.exchange(request, Some(POD_1), status, &[body]);
         let error = |kind| format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total");
-        assert_eq!(done.lifecycle, Vec::from_iter(told.map(error)), "{name}");
+        assert_eq!(done.lifecycle, Vec::from_iter(kind.map(error)), "{name}");
         let is_negotiate = request.starts_with("POST /chat/negotiate");
         assert!(is_negotiate || (done.request.is_empty() && done.response.is_empty()), "{name}: {done:?}");
     }
@@ -85,7 +85,7 @@ fn what_a_hub_refuses_is_told_and_what_others_refuse_is_not() {
 
 /// A proxy before the gateway drops `upgrade`: the hub takes it for a poll, and the client's WebSocket fails.
 #[test]
-fn a_lost_upgrade_is_told_and_is_no_connection() {
+fn a_lost_upgrade_is_counted_and_is_no_connection() {
     let error = "signalr_hub=.=/chat;.;signalr_kind=.=upgrade_lost;.;websocket_errors_total".to_owned();
     let failed =
         |status| format!("signalr_hub=.=/chat;.;signalr_status=.={status};.;websocket_handshake_failures_total");
@@ -135,7 +135,7 @@ fn two_headers_are_no_way_around_a_limit() {
 }
 
 #[test]
-fn a_websockets_life_is_told_from_handshake_to_goodbye() {
+fn a_websockets_life_is_counted_from_handshake_to_close() {
     let gateway = Gateway::new("", 1);
     let store = &gateway.store;
     let at = |milliseconds: u64| Millis::since_epoch(Duration::from_millis(1_000_000_000 + milliseconds));
@@ -150,7 +150,7 @@ fn a_websockets_life_is_told_from_handshake_to_goodbye() {
     stream.pass(Direction::Received, b"\x81\x82\0\0\0\0hi");
     stream.pass(Direction::Sent, b"\x81\x03hey\x88\x02\x03\xe8");
     stream.finish(&Ending::default(), at(90_015), store);
-    let told: Vec<_> = stream
+    let counted: Vec<_> = stream
         .take_counts()
         .iter()
         .map(|count| (count.stat().replace("signalr_hub=.=other;.;", ""), count.change()))
@@ -170,5 +170,5 @@ fn a_websockets_life_is_told_from_handshake_to_goodbye() {
         (traffic("sent", "messages"), Change::Add(1)),
         (traffic("sent", "bytes"), Change::Add(3)),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(counted, expected);
 }
