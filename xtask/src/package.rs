@@ -30,9 +30,6 @@ pub(crate) struct Package {
 /// The last file to be written, so a folder with it is a whole package.
 const SUMS: &str = "SHA256SUMS";
 
-/// The same code with the names of its functions.
-const NAMES: &str = "envoy_signalr.names.wasm";
-
 /// The folders that users apply from, the one file of `envoy/` that stands by itself, and the script that checks a deployment.
 const MANIFESTS: [&str; 4] = ["envoy-gateway", "istio", "envoy/envoy.yaml", "examples/verify.sh"];
 
@@ -51,7 +48,7 @@ pub(crate) fn run(options: &Package) -> Result<()> {
     manifests.iter().try_for_each(|(path, bytes)| write(&out.join(path), bytes))?;
     let files = [
         ("envoy_signalr.wasm", module.clone()),
-        (NAMES, fs::read(testbed::envoy::module_with_names()?)?),
+        ("envoy_signalr.names.wasm", fs::read(testbed::envoy::module_with_names()?)?),
         ("envoy_signalr.wasm.sha256", sum_line("envoy_signalr.wasm", &module).into_bytes()),
         ("envoy_signalr.cdx.json", sbom::of(&module, &release)?),
         ("envoy_signalr.oci.tar", image.archive(&reference)?),

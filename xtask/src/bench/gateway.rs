@@ -6,18 +6,17 @@
 //! the hub run in this process; bind it and Envoy to cores of their own where there are enough.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, module, module_that_does_nothing};
-use testbed::process::wait_for;
 use testbed::stand_in;
 
 use super::load::{Clients, Load};
-use super::report::{Report, Samples};
-use super::sides::{EMPTY, ENVOY, OTHER, OURS, Proxy, Side, Sides};
+use super::report::{Report, Samples, Spread};
+use super::sides::{EMPTY, ENVOY, OTHER, OURS, Side, Sides};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -96,10 +95,9 @@ fn start_up(rounds: u32, against: Option<&PathBuf>) -> Result<()> {
         }
     }
     println!("\n| start | CPU until it serves | module |\n|---|---|---|");
-    for ((name, samples), (_, module)) in samples.iter_mut().zip(variants) {
-        samples.sort_by(f64::total_cmp);
+    for ((name, samples), (_, module)) in samples.into_iter().zip(variants) {
         let size = module.map_or(Ok(0), |path| fs::metadata(path).map(|file| file.len()))?;
-        println!("| {name} | {:.0} ms | {} KiB |", samples[samples.len() / 2], size / 1024);
+        println!("| {name} | {:.0} ms | {} KiB |", Spread::of(samples).median(), size / 1024);
     }
     Ok(())
 }
@@ -126,35 +124,4 @@ fn start(module: Option<&PathBuf>) -> Result<f64> {
     let ticks: u32 = fields[11..13].iter().filter_map(|field| field.parse::<u32>().ok()).sum();
     // Linux has 100 of them in a second, for programs.
     Ok(f64::from(ticks) * 10.0)
-}
-
-impl Side {
-    fn cpu_time(&self) -> Result<Duration> {
-        let text = fs::read_to_string(&self.schedule)?;
-        let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
-        Ok(Duration::from_nanos(nanoseconds.with_context(|| self.schedule.display().to_string())?))
-    }
-}
-
-/// The file with the CPU time of a thread of this process.
-pub(super) fn schedule(pid: u32, thread: &str) -> Result<PathBuf> {
-    let mut found = None;
-    wait_for("a worker thread", || {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let named = |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == thread);
-        found = tasks.map(|task| task.path()).find(named);
-        found.is_some()
-    })?;
-    Ok(found.context("a worker thread")?.join("schedstat"))
-}
-
-/// The processes live as long as the sides.
-impl Sides {
-    fn start(hub: &str, against: Option<&Path>) -> Result<Self> {
-        let envoy = super::sides::envoy(hub, super::sides::all(against)?)?;
-        let others = [Proxy::haproxy(hub)?, Proxy::nginx(hub)?];
-        let mut all = envoy.1;
-        all.extend(others.iter().map(|proxy| proxy.side.clone()));
-        Ok(Self { all, _envoy: envoy.0, _others: others })
-    }
 }

@@ -26,7 +26,7 @@ impl Spread {
         Self([1, 2, 3].map(|quarter| values.get(values.len() * quarter / 4).copied().unwrap_or(f64::NAN)))
     }
 
-    fn median(&self) -> f64 {
+    pub(super) fn median(&self) -> f64 {
         self.0[1]
     }
 }

@@ -4,17 +4,16 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use testbed::envoy::{
     Envoy, EnvoyOptions, Filter, Hosts, connection_manager, http_filters, module_that_does_nothing,
     restrict_to_hub_routes,
 };
-use testbed::process::{Process, free_port, run_dir};
+use testbed::process::{Process, free_port, run_dir, wait_for};
 use testbed::tools;
-
-use super::gateway::schedule;
 
 /// Ratios are to these.
 pub(super) const ENVOY: &str = "Envoy alone";
@@ -24,8 +23,8 @@ pub(super) const OTHER: &str = "the other module";
 
 pub(super) struct Sides {
     pub(super) all: Vec<Side>,
-    pub(super) _envoy: Envoy,
-    pub(super) _others: [Proxy; 2],
+    _envoy: Envoy,
+    _others: [Proxy; 2],
 }
 
 #[derive(Clone)]
@@ -33,7 +32,38 @@ pub(super) struct Side {
     pub(super) name: &'static str,
     pub(super) url: String,
     /// The file with the CPU time of its one worker thread.
-    pub(super) schedule: PathBuf,
+    schedule: PathBuf,
+}
+
+impl Sides {
+    /// Starts everything that is compared. The processes live as long as the sides.
+    pub(super) fn start(hub: &str, against: Option<&Path>) -> Result<Self> {
+        let (envoy, mut all) = envoy(hub, chains(against)?)?;
+        let others = [Proxy::haproxy(hub)?, Proxy::nginx(hub)?];
+        all.extend(others.iter().map(|proxy| proxy.side.clone()));
+        Ok(Self { all, _envoy: envoy, _others: others })
+    }
+}
+
+impl Side {
+    /// What its worker thread has used up to now.
+    pub(super) fn cpu_time(&self) -> Result<Duration> {
+        let text = fs::read_to_string(&self.schedule)?;
+        let nanoseconds = text.split(' ').next().and_then(|text| text.parse().ok());
+        Ok(Duration::from_nanos(nanoseconds.with_context(|| self.schedule.display().to_string())?))
+    }
+}
+
+/// The file with the CPU time of a thread of this process.
+fn schedule(pid: u32, thread: &str) -> Result<PathBuf> {
+    let mut found = None;
+    wait_for("a worker thread", || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let named = |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == thread);
+        found = tasks.map(|task| task.path()).find(named);
+        found.is_some()
+    })?;
+    Ok(found.context("a worker thread")?.join("schedstat"))
 }
 
 /// A side of Envoy.
@@ -51,7 +81,7 @@ pub(super) enum Chain {
     OursOnHubRoutes,
 }
 
-pub(super) fn all(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
+fn chains(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
     let detail = |detail: &str| json!({ "metrics": { "detail": detail } });
     let limits = json!({
         "limits": {
@@ -90,7 +120,7 @@ end
 
 /// One of them.
 pub(super) fn named(name: &str) -> Result<Vec<(&'static str, Chain)>> {
-    Ok(all(None)?.into_iter().filter(|(side, _)| *side == name).collect())
+    Ok(chains(None)?.into_iter().filter(|(side, _)| *side == name).collect())
 }
 
 /// Starts an Envoy with one worker thread and a listener for each chain.
@@ -120,8 +150,8 @@ pub(super) fn envoy(hub: &str, chains: Vec<(&'static str, Chain)>) -> Result<(En
 /// The shipped listener without its access log, with this chain.
 fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16) -> Value {
     let mut bootstrap = bootstrap.clone();
-    let filters = http_filters(&mut bootstrap).clone();
-    let [ours, session, router] = filters.as_slice() else { panic!("envoy.yaml has three filters") };
+    let shipped = http_filters(&mut bootstrap).clone();
+    let [ours, session, router] = shipped.as_slice() else { panic!("envoy.yaml has three filters") };
     let ours = |settings: &Value| {
         let mut ours = ours.clone();
         let config = &mut ours["typed_config"]["config"];
@@ -129,7 +159,7 @@ fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16) -> Valu
         config["configuration"]["value"] = settings.to_string().into();
         ours
     };
-    let mut chain = match chain {
+    let mut filters = match chain {
         Chain::Alone => vec![],
         Chain::CookieSession => {
             let mut session = session.clone();
@@ -158,17 +188,13 @@ fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16) -> Valu
             vec![other, session.clone()]
         }
         Chain::Ours(settings) => vec![ours(settings), session.clone()],
-        Chain::OursOnHubRoutes => {
-            restrict_to_hub_routes(&mut bootstrap);
-            let mut filters = http_filters(&mut bootstrap).clone();
-            filters.pop();
-            filters[0] = ours(&json!({}));
-            filters[0]["disabled"] = true.into();
-            filters
-        }
+        Chain::OursOnHubRoutes => vec![ours(&json!({})), session.clone()],
     };
-    chain.push(router.clone());
-    *http_filters(&mut bootstrap) = chain;
+    filters.push(router.clone());
+    *http_filters(&mut bootstrap) = filters;
+    if matches!(chain, Chain::OursOnHubRoutes) {
+        restrict_to_hub_routes(&mut bootstrap);
+    }
     connection_manager(&mut bootstrap).as_object_mut().expect("a map").remove("access_log");
     let mut listener = bootstrap["static_resources"]["listeners"][0].take();
     listener["name"] = (*name).into();
@@ -178,14 +204,14 @@ fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16) -> Valu
 }
 
 /// Another proxy, with one thread.
-pub(super) struct Proxy {
-    pub(super) side: Side,
+struct Proxy {
+    side: Side,
     _process: Process,
 }
 
 impl Proxy {
     /// HAProxy, which inserts a cookie.
-    pub(super) fn haproxy(hub: &str) -> Result<Self> {
+    fn haproxy(hub: &str) -> Result<Self> {
         let configuration = |port: u16, _: &Path| {
             format!(
                 "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  \
@@ -197,7 +223,7 @@ impl Proxy {
     }
 
     /// nginx, which chooses by the hash of a cookie.
-    pub(super) fn nginx(hub: &str) -> Result<Self> {
+    fn nginx(hub: &str) -> Result<Self> {
         let configuration = |port: u16, folder: &Path| {
             format!(
                 "daemon off; master_process off; pid {folder}/pid; error_log stderr;
