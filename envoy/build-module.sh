@@ -12,6 +12,7 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 # they were built under.
 sysroot=$("${RUSTC:-rustc}" --print sysroot)
 commit=$("${RUSTC:-rustc}" --version --verbose | sed -n 's/^commit-hash: //p')
+host=$("${RUSTC:-rustc}" --version --verbose | sed -n 's/^host: //p')
 
 # The separator of CARGO_ENCODED_RUSTFLAGS.
 unit=$(printf '\037')
@@ -19,6 +20,10 @@ CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$cargo_home/registry/src=/registry"
 CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$unit--remap-path-prefix=$(pwd -P)=/envoy-signalr"
 CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$unit--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit"
 export CARGO_ENCODED_RUSTFLAGS
+
+CARGO_TARGET_WASM32_WASIP1_LINKER=$(cd "$(dirname "$0")" && pwd -P)/link-module.sh
+RUST_LLD=$sysroot/lib/rustlib/$host/bin/rust-lld
+export CARGO_TARGET_WASM32_WASIP1_LINKER RUST_LLD
 
 case " $* " in
 *" -- "*) task=rustc ;;
