@@ -21,7 +21,7 @@ mod tick;
 mod upstreams;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -40,7 +40,7 @@ pub use upstreams::{Upstream, Upstreams};
 use instances::Instances;
 use lease::ConnectionKey;
 use rooms::{Ceiling, Rooms, Scope};
-use slots::{Change, Draft, Ended, Entry, Page, Slot, Standing};
+use slots::{Change, Counted, Draft, Entry, Page, Slot, Standing};
 use tally::{Series, Tally};
 use watch::Watch;
 
@@ -419,7 +419,7 @@ impl Ledger {
     }
 
     /// Takes a connection that has ended out of the numbers.
-    fn uncount(&mut self, Ended { counter, series }: Ended, now: Seconds, store: &dyn Store) {
+    fn uncount(&mut self, Counted { counter, series }: Counted, now: Seconds, store: &dyn Store) {
         if counter == self.instances.own().get() {
             self.tally.ended(&series, 1);
             self.leave_place(&series.hub, now, store);
@@ -441,10 +441,9 @@ impl Ledger {
     ) -> bool {
         let own = page.entries().filter(|entry| entry.client == client && !entry.is_memory());
         let living = own.filter(|entry| self.lives(entry, now, store));
-        let mut connections: Vec<ConnectionKey> = living.map(|entry| entry.connection).collect();
-        connections.sort_unstable();
-        connections.dedup();
-        asking.is_none_or(|asking| connections.binary_search(&asking).is_err())
+        let mut connections = BTreeSet::new();
+        connections.extend(living.map(|entry| entry.connection));
+        asking.is_none_or(|asking| !connections.contains(&asking))
             && connections.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
     }
 

@@ -12,6 +12,7 @@
 //! borrows entries from the bytes it has loaded, and a writer copies those that it does not change. Memory is bounded by
 //! [`SLOTS`] keys plus some 40 bytes for each entry, and by [`MOST_ENTRIES`] entries a slot.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::lease::ConnectionKey;
@@ -204,8 +205,8 @@ pub(super) struct Draft<'a> {
     left: Vec<Entry<'a>>,
 }
 
-/// A connection that has no entry any more.
-pub(super) struct Ended {
+/// A connection as it is counted.
+pub(super) struct Counted {
     /// The instance that counts it.
     pub(super) counter: u32,
     pub(super) series: Series,
@@ -292,21 +293,18 @@ impl Draft<'_> {
     ///
     /// # Errors
     /// [`Conflict`] if somebody else wrote first.
-    pub(super) fn write(self, store: &dyn Store) -> Result<Vec<Ended>, Conflict> {
-        let Self { page, bytes: Some(bytes), mut left, .. } = self else { return Ok(Vec::new()) };
+    pub(super) fn write(self, store: &dyn Store) -> Result<Vec<Counted>, Conflict> {
+        let Self { page, bytes: Some(bytes), left, .. } = self else { return Ok(Vec::new()) };
         store.swap(&page.slot.key(), &bytes, page.version)?;
+        let mut ended = BTreeMap::new();
         if !left.is_empty() {
-            left.sort_by_key(|entry| entry.connection);
-            left.dedup_by_key(|entry| entry.connection);
-            let page = Page { slot: page.slot, bytes, version: page.version };
-            for other in page.entries().filter(|entry| !entry.is_memory()) {
-                if let Ok(at) = left.binary_search_by_key(&other.connection, |entry| entry.connection) {
-                    left.remove(at);
-                }
+            for entry in left {
+                ended.insert(entry.connection, Counted { counter: entry.counter, series: entry.series() });
             }
-            return Ok(left.iter().map(|entry| Ended { counter: entry.counter, series: entry.series() }).collect());
+            let page = Page { slot: page.slot, bytes, version: page.version };
+            page.entries().filter(|entry| !entry.is_memory()).for_each(|entry| drop(ended.remove(&entry.connection)));
         }
-        Ok(Vec::new())
+        Ok(ended.into_values().collect())
     }
 }
 

@@ -20,7 +20,7 @@ use super::instances::{Census, InstanceId, Pulse};
 use super::lease::{ConnectionKey, Lease};
 use super::numbers::{self, Numbers};
 use super::rooms::{Ceiling, Scope};
-use super::slots::{Change, Entry, Page, SLOTS, Slot, Standing};
+use super::slots::{Change, Counted, Entry, Page, SLOTS, Slot, Standing};
 use super::tally::{self, Series};
 use super::upstreams::Upstream;
 use super::{Ledger, LedgerFailure, TRIES, keyed_hash};
@@ -183,14 +183,14 @@ impl Ledger {
     /// Drops entries of the dead and of sessions that wait too long, and counts what this instance holds and the dead counted.
     fn sweep_slot(&mut self, slot: Slot, now: Seconds, store: &dyn Store) {
         let own = self.instances.own().get();
-        let mut adopted: BTreeMap<ConnectionKey, Series> = BTreeMap::new();
+        let mut adopted: BTreeMap<ConnectionKey, Counted> = BTreeMap::new();
         let mut next: Option<Seconds> = None;
         let swept = self.edit(slot, now, store, |ledger, page| {
             adopted.clear();
             next = None;
             for entry in page.entries().filter(|entry| entry.owner == own && !entry.is_memory()) {
                 if ledger.lives(&entry, now, store) && !ledger.instances.is_alive(entry.counter, now, store) {
-                    adopted.insert(entry.connection, entry.series());
+                    adopted.insert(entry.connection, Counted { counter: own, series: entry.series() });
                 }
             }
             page.draft(|entry| {
@@ -213,7 +213,7 @@ impl Ledger {
             })
         });
         match swept {
-            Ok(()) => adopted.into_values().for_each(|series| self.count(series, now, store)),
+            Ok(()) => adopted.into_values().for_each(|adopted| self.count(adopted.series, now, store)),
             // Too many conflicts: the next tick looks again.
             Err(LedgerFailure) => next = Some(now),
         }

@@ -39,7 +39,8 @@ impl Watch {
     /// Makes all slots due.
     pub(super) fn all_due(&mut self, now: Seconds) {
         self.by_slot.values_mut().for_each(|due| *due = now.min(*due));
-        self.by_time = self.by_slot.iter().map(|(slot, due)| (*due, *slot)).collect();
+        self.by_time.clear();
+        self.by_time.extend(self.by_slot.iter().map(|(slot, due)| (*due, *slot)));
     }
 }
 

@@ -100,8 +100,8 @@ pub(super) fn ask(
         }
         if levels.len() >= MOST_BUCKETS {
             // The one that is nearest to full loses least.
-            levels.sort_by_key(|level| std::cmp::Reverse(level.full_at));
-            levels.truncate(MOST_BUCKETS.saturating_sub(1));
+            let nearest = levels.iter().map(|level| level.full_at).min();
+            let _ = levels.extract_if(.., |level| Some(level.full_at) == nearest).next();
         }
         levels.push(Level { client: client.0, bucket: bucket.code(), full_at });
         let bytes: Vec<u8> = levels.iter().flat_map(Level::bytes).collect();
