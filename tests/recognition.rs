@@ -4,7 +4,7 @@
 //! differ, limits and metrics pass the request by.
 
 use serde_json::json;
-use testbed::envoy::{Envoy, Filter};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, restrict_to_hub_routes};
 use testbed::hub::three_hubs;
 use testbed::raw::{Answer, Client, Request, ask, http2};
 
@@ -44,7 +44,16 @@ fn token(envoy: &Envoy) -> String {
 fn requests_are_what_the_hub_takes_them_for() {
     let hubs = three_hubs().unwrap();
     let settings = json!({"explain": true, "affinity": {"client_cookie": {"enabled": true, "paths": ["/*"]}}});
-    let envoy = Envoy::before(&hubs, Filter::With(settings)).unwrap();
+    let everywhere = Envoy::before(&hubs, Filter::With(settings.clone())).unwrap();
+    // By the routes of envoy/README.md, "On the routes of hubs alone", nothing may pass the filter by.
+    let patch = Some(Box::new(restrict_to_hub_routes) as _);
+    let options =
+        EnvoyOptions { filter: Filter::With(settings), hosts: Hosts::of(&hubs), patch, ..EnvoyOptions::default() };
+    let on_hub_routes = Envoy::start(&options).unwrap();
+    [everywhere, on_hub_routes].iter().for_each(recognises_each);
+}
+
+fn recognises_each(envoy: &Envoy) {
     let websocket = Request::websocket("/chat");
     let upgrade = &websocket.fields[..];
     let events: &[_] = &[("accept", "text/event-stream")];
@@ -93,7 +102,7 @@ fn requests_are_what_the_hub_takes_them_for() {
         let versions: [Option<Ask>; 2] =
             [(!custom).then_some(ask as Ask), (fields != upgrade).then_some(over_http2 as Ask)];
         for (version, ask) in [1, 2].into_iter().zip(versions).filter_map(|(version, ask)| Some((version, ask?))) {
-            let target = target.replace("TOKEN", &token(&envoy));
+            let target = target.replace("TOKEN", &token(envoy));
             let answer = ask(&envoy.url(), &Request { fields: fields.to_vec(), ..Request::new(method, &target) });
             let got = (by_hub(&answer), by_filter(&answer));
             let asked = format!("HTTP/{version} {method} {target} {fields:?}");

@@ -5,6 +5,7 @@
 mod clusters;
 mod filters;
 mod limits;
+mod restricted;
 mod routes;
 
 use envoy_signalr::settings::Settings;
@@ -42,6 +43,7 @@ pub(super) fn warnings(plugin: &Plugin<'_>, settings: &Settings) -> Vec<Finding>
     if let Some(manager) = &manager {
         warnings.extend(filters::warnings(manager, plugin, settings));
         warnings.extend(routes::warnings(manager, plugin, settings));
+        warnings.extend(restricted::warnings(manager, plugin, settings));
     }
     warnings.extend(limits::warnings(manager.as_ref(), plugin, settings));
     warnings

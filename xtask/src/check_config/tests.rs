@@ -428,3 +428,37 @@ fn a_buffer_that_holds_websockets_back_is_warned_of() {
 fn the_shipped_bootstrap_has_no_warning_but_of_its_key() {
     assert_eq!(warnings(&file("envoy/envoy.yaml")), [OWN_SECRET_WARNING]);
 }
+
+/// The shipped bootstrap on the routes of hubs alone, with these settings and one text in the place of another,
+/// so many times.
+fn restricted(settings: &str, times: usize, from: &str, to: &str) -> Vec<String> {
+    let mut bootstrap = document::read(&shipped(settings, "", "")).unwrap().remove(0).value;
+    testbed::envoy::restrict_to_hub_routes(&mut bootstrap);
+    let text = bootstrap.to_string();
+    assert!(text.contains(from), "{from}");
+    let findings = said(&text.replacen(from, to, times)).into_iter();
+    findings.filter(|finding| finding.contains(" turn") || finding.contains("some routes only")).collect()
+}
+
+#[test]
+fn a_filter_that_is_off_is_on_again_wherever_it_is_needed() {
+    const SESSION: &str = r#""envoy.filters.http.stateful_session":{"#;
+    let keyed = format!("{{{KEY}}}");
+    assert_eq!(restricted(&keyed, 0, "", ""), [""; 0]);
+    let cookie = r#"{"affinity": {"client_cookie": {"enabled": true, "paths": ["/"]}}}"#;
+    for (settings, times, from, to, expected) in [
+        (&*keyed, 2, "typed_per_filter_config", "ignored", "`signalr` is off, and no route turns it on"),
+        (&keyed, 2, SESSION, r#""other":{"#, "`envoy.filters.http.stateful_session` is off, and no route turns it on"),
+        (
+            &keyed,
+            1,
+            SESSION,
+            r#""other":{"#,
+            "a route turns on one of `signalr` and `envoy.filters.http.stateful_session`",
+        ),
+        (cookie, 0, "", "", "`affinity.client_cookie.paths`, and `/_blazor`, need it, too"),
+    ] {
+        let findings = restricted(settings, times, from, to);
+        assert!(matches!(&findings[..], [finding] if finding.contains(expected)), "{expected}: {findings:?}");
+    }
+}

@@ -66,7 +66,7 @@ pub fn put_routes_first(bootstrap: &mut Value, routes: Vec<Value>) {
     all.splice(..0, routes);
 }
 
-/// Turns the filters off but on the routes of hubs, as `envoy/README.md` says.
+/// Turns the filters off except on the routes of the hub `/chat`, as `envoy/README.md` says.
 pub fn restrict_to_hub_routes(bootstrap: &mut Value) {
     let samples = samples("envoy/README.md", Some("## On the routes of hubs alone"), "yaml envoy");
     let [filters, routes] = samples.as_slice() else { panic!("the chapter has two samples") };
@@ -75,21 +75,20 @@ pub fn restrict_to_hub_routes(bootstrap: &mut Value) {
         let filter = http_filters(bootstrap).iter_mut().find(|filter| filter["name"] == change["name"]);
         filter.expect("envoy.yaml has the filter")["disabled"] = change["disabled"].clone();
     }
-    let present = connection_manager(bootstrap).pointer_mut("/route_config/virtual_hosts/0/routes");
-    let present = present.and_then(Value::as_array_mut).expect("envoy.yaml has routes");
-    let last = present.pop().expect("envoy.yaml has a route for all else");
-    for change in elements(routes) {
-        match present.iter_mut().find(|route| route["match"] == change["match"]) {
-            Some(route) => route["typed_per_filter_config"] = change["typed_per_filter_config"].clone(),
-            None => {
-                let mut copy = last.clone();
-                copy["match"] = change["match"].clone();
-                copy["typed_per_filter_config"] = change["typed_per_filter_config"].clone();
-                present.push(copy);
-            }
+    let present = connection_manager(bootstrap).pointer("/route_config/virtual_hosts/0/routes");
+    let present = present.and_then(Value::as_array).expect("envoy.yaml has routes");
+    let is_for_negotiates = |route: &Value| !route["match"]["safe_regex"].is_null();
+    let copies = elements(routes).into_iter().map(|change| {
+        let same_use = |route: &&Value| is_for_negotiates(route) == is_for_negotiates(&change);
+        let mut copy =
+            present.iter().rfind(same_use).expect("envoy.yaml has routes for negotiates and for all else").clone();
+        for (name, value) in change.as_object().expect("a route") {
+            copy[name] = value.clone();
         }
-    }
-    present.push(last);
+        copy
+    });
+    let copies = copies.collect();
+    put_routes_first(bootstrap, copies);
 }
 
 /// For hubs that answer none: without health checks Envoy takes all hubs for healthy.

@@ -24,7 +24,7 @@ pub(super) fn warnings(manager: &Manager<'_>, plugin: &Plugin<'_>, settings: &Se
 }
 
 /// What a `stateful_session` reads.
-enum Reads<'a> {
+pub(super) enum Reads<'a> {
     Header(&'a str),
     /// Something else, such as a cookie.
     Other,
@@ -71,14 +71,14 @@ fn session(manager: &Manager<'_>, plugin: &Plugin<'_>, pin: &str) -> Option<Find
 }
 
 /// The place of our filter among the others.
-fn own_index(manager: &Manager<'_>, plugin: &Plugin<'_>) -> Option<usize> {
+pub(super) fn own_index(manager: &Manager<'_>, plugin: &Plugin<'_>) -> Option<usize> {
     let mut below = plugin.pointer.strip_prefix(manager.pointer)?.split('/').skip(1);
     below.next().filter(|name| matches!(*name, "http_filters" | "httpFilters"))?;
     below.next()?.parse().ok()
 }
 
 /// What the filter reads if it is a `stateful_session`.
-fn reads(filter: &Value) -> Option<Reads<'_>> {
+pub(super) fn reads(filter: &Value) -> Option<Reads<'_>> {
     let Some(config) = member(filter, "typed_config") else {
         let name = filter.get("name").and_then(Value::as_str)?;
         return name.contains("stateful_session").then_some(Reads::Unseen);
