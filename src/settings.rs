@@ -5,6 +5,7 @@
 
 mod cookie;
 mod error;
+mod json;
 mod limits;
 mod origin;
 mod path;
@@ -130,7 +131,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`], whose display is one line naming the field, what is wrong and what is allowed. Operator's fault.
     pub fn parse(json: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, SettingsError> {
-        let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { read(json)? };
+        let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { json::read(json)? };
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin, cluster_header } =
             raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
@@ -163,71 +164,6 @@ impl Settings {
     /// The limits that hold for a client.
     pub fn limits_for(&self, is_exempt: bool) -> &Limits {
         if is_exempt { &self.unlimited } else { &self.limits }
-    }
-}
-
-fn read(json: &[u8]) -> Result<raw::Raw, SettingsError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let read = serde_path_to_error::deserialize(&mut deserializer);
-    let raw: raw::Raw = read.map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        let list = stray_lists(json).into_iter().find(|list| is_within(&path, list, &error));
-        list.map_or_else(|| SettingsError::from_json(&path, &error, json), |list| not_an_object(&list))
-    })?;
-    deserializer.end().map_err(|error| SettingsError::from_json(".", &error, json))?;
-    stray_lists(json).first().map_or(Ok(raw), |list| Err(not_an_object(list)))
-}
-
-/// Whether the error at `path` is one of reading the list as a structure's fields in order.
-fn is_within(path: &str, list: &str, error: &serde_json::Error) -> bool {
-    match path.strip_prefix(list) {
-        Some("") => error.to_string().starts_with("invalid length"),
-        Some(rest) => rest.starts_with('['),
-        None => false,
-    }
-}
-
-fn not_an_object(list: &str) -> SettingsError {
-    SettingsError::at(if list.is_empty() { "configuration" } else { list }, Problem::NotAnObject)
-}
-
-/// The paths of arrays that are no lists of the schema. Serde reads an array as a structure's fields in order; nobody writes a
-/// configuration so on purpose.
-fn stray_lists(json: &[u8]) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Ok(value) = serde_json::from_slice(json) {
-        find_stray_lists(String::new(), &value, &mut found);
-    }
-    found
-}
-
-fn find_stray_lists(path: String, value: &serde_json::Value, found: &mut Vec<String>) {
-    const LISTS: [&str; 5] = [
-        "hubs",
-        "affinity.keys",
-        "affinity.client_cookie.paths",
-        "limits.client.exempt",
-        "limits.reject.allow_origins",
-    ];
-    match value {
-        serde_json::Value::Array(items) => {
-            let is_list =
-                LISTS.contains(&path.as_str()) || (path.starts_with("hubs[") && path.ends_with("].transports"));
-            if !is_list {
-                found.push(path.clone());
-            }
-            for (index, item) in items.iter().enumerate() {
-                find_stray_lists(format!("{path}[{index}]"), item, found);
-            }
-        }
-        serde_json::Value::Object(members) => {
-            for (name, member) in members {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                find_stray_lists(path, member, found);
-            }
-        }
-        _ => {}
     }
 }
 

@@ -42,8 +42,6 @@ pub enum Problem {
         /// Longest allowed.
         most: &'static str,
     },
-    /// An array where an object belongs.
-    NotAnObject,
     /// Not a path of `/`-separated segments.
     NotAPath(String),
     /// A `*` that is not a whole segment.
@@ -93,21 +91,16 @@ pub enum Problem {
 }
 
 impl SettingsError {
+    /// The name of the configuration as a whole.
+    pub(super) const WHOLE: &str = "configuration";
+
     pub(super) fn at(field: impl Into<String>, problem: Problem) -> Self {
         Self { field: field.into(), problem }
     }
 
-    /// `json` tells whether a person wrote it: machines write one line, in which a column helps nobody.
-    pub(super) fn from_json(path: &str, error: &serde_json::Error, json: &[u8]) -> Self {
-        let (line, column) = (error.line(), error.column());
-        let text = error.to_string();
-        let what = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
-        if !error.is_data() {
-            let what = format!("not JSON: {what}");
-            return Self::at("configuration", Problem::Malformed { what, at: Some((line, column)) });
-        }
-        let at = json.trim_ascii().contains(&b'\n').then_some((line, column));
-        let field = if path == "." { "configuration" } else { path };
+    /// What serde says of a field, in words of JSON. `field` is empty for the whole.
+    pub(super) fn malformed(field: String, what: &str, at: Option<(usize, usize)>) -> Self {
+        let field = if field.is_empty() { Self::WHOLE.to_owned() } else { field };
         let what = in_words_of_json(what);
         // What stands in the place of a key may be a secret.
         let what = if field.starts_with("affinity.keys") { without_the_text(what) } else { what };
@@ -122,7 +115,8 @@ impl SettingsError {
 
 /// Serde names what it finds and expects in its own words.
 fn in_words_of_json(what: &str) -> String {
-    const FOUND: [(&str, &str); 4] = [
+    const FOUND: [(&str, &str); 5] = [
+        ("invalid type: unit value,", "invalid type: null,"),
         ("invalid type: sequence,", "invalid type: array,"),
         ("invalid type: map,", "invalid type: object,"),
         ("invalid type: floating point ", "invalid type: number "),
@@ -169,7 +163,6 @@ impl fmt::Display for Problem {
                 write!(f, "a secret of {bytes} bytes is too short; at least {least} are needed")
             }
             Self::OutOfRange { least, most } => write!(f, "out of range; {least} to {most} is allowed"),
-            Self::NotAnObject => f.write_str("invalid type: array, expected an object"),
             Self::NotAPath(path) => {
                 write!(f, "`{path}` is not a path; it starts with `/` and has no query, space or empty segment")
             }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IntoDeserializer as _, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use serde_json::Value;
 
 pub use limits::{AbsentKey, Mode, NegotiateRejection, OnError};
@@ -30,7 +30,7 @@ pub(super) struct Raw {
 pub(super) struct Hub {
     pub(super) path: String,
     pub(super) name: Option<String>,
-    #[serde(default, deserialize_with = "word")]
+    #[serde(default)]
     pub(super) access_token: AccessToken,
     pub(super) transports: Option<Vec<String>>,
     #[serde(default)]
@@ -120,7 +120,6 @@ pub(super) struct ConnectionCookie {
     pub(super) enabled: bool,
     pub(super) name: String,
     pub(super) max_age: Span,
-    #[serde(deserialize_with = "word")]
     pub(super) same_site: SameSite,
     pub(super) secure: Secure,
     pub(super) http_only: bool,
@@ -153,7 +152,6 @@ pub(super) struct ClientCookie {
     pub(super) mark: Option<String>,
     pub(super) paths: Vec<String>,
     pub(super) path: String,
-    #[serde(deserialize_with = "word")]
     pub(super) same_site: SameSite,
     pub(super) secure: Secure,
     pub(super) http_only: bool,
@@ -228,7 +226,6 @@ impl<'de> Deserialize<'de> for Secure {
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct Pin {
     pub(super) header: String,
-    #[serde(deserialize_with = "word")]
     pub(super) encoding: PinEncoding,
 }
 
@@ -251,7 +248,6 @@ pub enum PinEncoding {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(super) struct Metrics {
-    #[serde(deserialize_with = "word")]
     pub(super) detail: Detail,
     pub(super) per_upstream: bool,
 }
@@ -272,19 +268,6 @@ pub enum Detail {
     Frames,
     /// SignalR messages by type.
     Messages,
-}
-
-/// One of an enum's words. Serde's own reader of enums takes a number for broken JSON, and an object for a word.
-fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    to_word(Value::deserialize(deserializer)?)
-}
-
-fn to_word<'de, T: Deserialize<'de>, E: de::Error>(value: Value) -> Result<T, E> {
-    let text = match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
-    T::deserialize(text.into_deserializer())
 }
 
 /// A whole number of 0 to `most`. `expected` says what is allowed.

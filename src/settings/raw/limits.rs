@@ -6,14 +6,12 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 
-use super::{Span, to_word, whole_number, word};
+use super::{Span, whole_number};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(in crate::settings) struct Limits {
-    #[serde(deserialize_with = "word")]
     pub(in crate::settings) mode: Mode,
     pub(in crate::settings) client: LimitClient,
     pub(in crate::settings) connections: LimitConnections,
@@ -21,7 +19,6 @@ pub(in crate::settings) struct Limits {
     pub(in crate::settings) connect_rate: Option<Rate>,
     pub(in crate::settings) reject: Reject,
     pub(in crate::settings) long_polling_idle: Span,
-    #[serde(deserialize_with = "word")]
     pub(in crate::settings) on_error: OnError,
 }
 
@@ -54,7 +51,6 @@ pub enum Mode {
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(in crate::settings) struct LimitClient {
     pub(in crate::settings) key: ClientKeySource,
-    #[serde(deserialize_with = "word")]
     pub(in crate::settings) absent: AbsentKey,
     pub(in crate::settings) ipv4_prefix: Prefix<32>,
     pub(in crate::settings) ipv6_prefix: Prefix<128>,
@@ -88,7 +84,6 @@ pub(in crate::settings) enum ClientKeySource {
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 struct NamedKey {
     header: Option<String>,
-    #[serde(deserialize_with = "optional_word")]
     r#as: Option<HeaderReading>,
     cookie: Option<String>,
     jwt_claim: Option<String>,
@@ -206,10 +201,6 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Option::<Value>::deserialize(deserializer)?.map(to_word).transpose()
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 pub(in crate::settings) struct LimitConnections {
@@ -231,7 +222,6 @@ pub(in crate::settings) struct Rate {
 pub(in crate::settings) struct Reject {
     pub(in crate::settings) status: Status,
     pub(in crate::settings) retry_after: Span,
-    #[serde(deserialize_with = "word")]
     pub(in crate::settings) negotiate: NegotiateRejection,
     pub(in crate::settings) allow_origins: Vec<String>,
 }
