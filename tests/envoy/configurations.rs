@@ -1,4 +1,4 @@
-//! The same file gets the same verdict, in the same words, from the module in Envoy and from `check-config`.
+//! The same file gets the same verdict, in the same words, from the module in Envoy and from `envoy-signalr check`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -112,10 +112,10 @@ fn envoy_takes_what_is_right() {
 }
 
 #[test]
-fn check_config_says_the_same() {
-    let program = testbed::tasks::xtask().unwrap();
+fn the_tool_says_the_same() {
+    let program = testbed::tasks::envoy_signalr().unwrap();
     let check = |file: &Path| {
-        let output = Command::new(&program).arg("check-config").arg(file).env(KEY.0, KEY.1).output().unwrap();
+        let output = Command::new(&program).arg("check").arg(file).env(KEY.0, KEY.1).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     in_parallel(&files("refused", "json"), |file| {
@@ -131,11 +131,11 @@ fn check_config_says_the_same() {
 }
 
 #[test]
-fn check_config_reads_several_files_and_standard_input() {
+fn the_tool_reads_several_files_and_standard_input() {
     let file = |name: &str| workspace().join("tests/configs").join(name);
     let (right, wrong) = (file("accepted/defaults.json"), file("refused/hub_twice.json"));
-    let mut check = Command::new(testbed::tasks::xtask().unwrap());
-    check.args(["check-config".as_ref(), right.as_os_str(), "-".as_ref(), wrong.as_os_str()]).stdin(Stdio::piped());
+    let mut check = Command::new(testbed::tasks::envoy_signalr().unwrap());
+    check.args(["check".as_ref(), right.as_os_str(), "-".as_ref(), wrong.as_os_str()]).stdin(Stdio::piped());
     let mut check = check.stdout(Stdio::piped()).spawn().unwrap();
     check.stdin.take().unwrap().write_all(b"kind: Service\napiVersion: v1\n").unwrap();
     let output = check.wait_with_output().unwrap();

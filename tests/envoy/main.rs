@@ -18,6 +18,7 @@ mod forging;
 mod health;
 mod http2;
 mod hub_routes;
+mod inspect;
 mod negotiate;
 mod override_host;
 mod pin;

@@ -57,6 +57,19 @@ fn the_module_with_names_is_the_same_code() {
 }
 
 #[test]
+fn the_tool_runs_by_itself_and_names_no_folder_of_this_machine() {
+    let tool = package().join("envoy-signalr-linux-amd64");
+    let output = Command::new(&tool).env_clear().arg("--version").output().unwrap();
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(version, concat!("envoy-signalr ", env!("CARGO_PKG_VERSION"), "\n"));
+    let bytes = fs::read(&tool).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    for needle in ["/.cargo/", "/.rustup/", "/home/", "/root/", "/lib64/ld-linux"] {
+        assert!(!text.contains(needle), "{needle}");
+    }
+}
+
+#[test]
 fn every_file_to_download_is_listed_with_its_hash() {
     let checked = Command::new("sha256sum")
         .args(["--check", "--strict", "--quiet", "SHA256SUMS", "envoy_signalr.wasm.sha256"])

@@ -4,7 +4,6 @@
 
 mod bench;
 mod cargo;
-mod check_config;
 mod demo;
 mod doctor;
 mod gateways;
@@ -13,11 +12,11 @@ mod package;
 mod pictures;
 mod tiers;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use envoy_signalr_cli::check;
 use testbed::tools::Skips;
 
 #[derive(Parser)]
@@ -52,13 +51,8 @@ enum Task {
     Pictures,
     /// What CI runs: check, then test, of which nothing may be skipped
     Ci,
-    /// Validate plugin configurations: JSON, YAML, or what has one in it, such as an Envoy bootstrap, a part of one, a WasmPlugin, a
-    /// TrafficExtension, an EnvoyFilter or an EnvoyExtensionPolicy
-    CheckConfig {
-        /// The files; `-` is standard input
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
+    /// What `envoy-signalr check` does
+    CheckConfig(check::Check),
 }
 
 fn main() -> ExitCode {
@@ -78,7 +72,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Hubs(options) => hubs::run(&options)?,
         Task::Package(options) => package::run(&options)?,
         Task::Bench(options) => bench::run(&options)?,
-        Task::CheckConfig { files } => return check_config::command::run(&files),
+        Task::CheckConfig(options) => return check::run(&options),
         Task::Test { name } => tiers::test(name.as_deref(), Skips::here())?,
         Task::Check => cargo::check()?,
         Task::Pictures => pictures::make()?,

@@ -6,8 +6,10 @@ mod image;
 mod manifests;
 mod release;
 mod sbom;
+mod tool;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,6 +31,9 @@ pub(crate) struct Package {
 
 /// The last file to be written, so a folder with it is a whole package.
 const SUMS: &str = "SHA256SUMS";
+
+/// The command-line program.
+const TOOL: &str = "envoy-signalr-linux-amd64";
 
 /// The folders that users apply from, the one file of `envoy/` that stands by itself, and the script that checks a deployment.
 const MANIFESTS: [&str; 4] = ["envoy-gateway", "istio", "envoy/envoy.yaml", "examples/verify.sh"];
@@ -53,8 +58,10 @@ pub(crate) fn run(options: &Package) -> Result<()> {
         ("envoy_signalr.cdx.json", sbom::of(&module, &release)?),
         ("envoy_signalr.oci.tar", image.archive(&reference)?),
         ("manifests.tar.gz", manifests::archive(&manifests)?),
+        (TOOL, tool::build()?),
     ];
     files.iter().try_for_each(|(name, bytes)| write(&out.join(name), bytes))?;
+    fs::set_permissions(out.join(TOOL), fs::Permissions::from_mode(0o755))?;
     let sums: String = files.iter().map(|(name, bytes)| sum_line(name, bytes)).collect();
     write(&out.join(SUMS), sums.as_bytes())?;
     print(out, &files, &reference, &release);

@@ -97,7 +97,9 @@ impl Tier {
                     .args(["--package", "envoy-signalr", "--lib", "--target", target, "--"])
                     .env(variable, wasm_bindgen_runner()?)
             }
-            Kind::Tools => command.args(["--package", "xtask", "--package", "testbed", "--"]),
+            Kind::Tools => {
+                command.args(["--package", "xtask", "--package", "testbed", "--package", "envoy-signalr-cli", "--"])
+            }
             Kind::Files(files) => {
                 // The module is built once here, and the tests find it by this variable.
                 command.env("ENVOY_SIGNALR_WASM", testbed::envoy::module()?).args(["--package", "envoy-signalr"]);

@@ -31,7 +31,8 @@ pub use java::{java, java_client};
 pub use kubernetes::{GatewayApi, Kubernetes, kubernetes};
 pub use rust::{RustTarget, wasm_bindgen_runner};
 pub use skips::{Skips, count_skips};
-pub(crate) use source::{exclusive, with_progress};
+pub(crate) use source::exclusive;
+pub use source::with_progress;
 pub use survey::{State, Tool, survey};
 
 use std::fs;

@@ -57,7 +57,7 @@ pub fn module_that_does_nothing() -> Result<PathBuf> {
 /// The module, built again from a copy of the sources in `folder`, by a user with another home.
 pub fn module_built_in(folder: &Path) -> Result<PathBuf> {
     let (sources, home) = (folder.join("sources"), folder.join("home/.cargo"));
-    for member in ["Cargo.toml", "Cargo.lock", "src", "xtask", "tests/testbed"] {
+    for member in ["Cargo.toml", "Cargo.lock", "src", "cli", "xtask", "tests/testbed"] {
         copy(&workspace().join(member), &sources.join(member))?;
     }
     fs::create_dir_all(&home)?;

@@ -9,24 +9,27 @@ use super::source::{self, Source, with_progress};
 use super::{State, cache_dir};
 use crate::{process, workspace};
 
-/// A target that the filter is compiled for.
+/// A target that something here is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RustTarget {
     /// `wasm32-wasip1`: the module.
     Module,
     /// `wasm32-unknown-unknown`: the core's tests at 32 bits, under Node.
     Core,
+    /// `x86_64-unknown-linux-musl`: the command-line program that runs on any Linux.
+    Tool,
 }
 
 impl RustTarget {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Module, Self::Core];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Module, Self::Core, Self::Tool];
 
     /// Rust's name for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Module => "wasm32-wasip1",
             Self::Core => "wasm32-unknown-unknown",
+            Self::Tool => "x86_64-unknown-linux-musl",
         }
     }
 
@@ -43,7 +46,7 @@ impl RustTarget {
         if Command::new("rustup").arg("--version").output().is_err() {
             bail!("the Rust target {name} is missing and there is no rustup to add it: install Rust by rustup.");
         }
-        with_progress(&format!("fetching the Rust target {name} from rustup (25 MB)"), None, || {
+        with_progress(&format!("fetching the Rust target {name} from rustup (25 to 40 MB)"), None, || {
             let mut add = Command::new("rustup");
             add.args(["target", "add", name]).current_dir(workspace());
             process::run("rustup", add, Duration::from_secs(900))
@@ -55,7 +58,7 @@ impl RustTarget {
     pub(super) fn state(self) -> State {
         match self.is_present() {
             Ok(true) => State::Ready("installed".into()),
-            Ok(false) => State::Fetchable("25 MB from rustup".into()),
+            Ok(false) => State::Fetchable("25 to 40 MB from rustup".into()),
             Err(error) => State::Missing(format!("{error:#}")),
         }
     }

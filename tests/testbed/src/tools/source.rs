@@ -95,7 +95,7 @@ pub(crate) fn exclusive(parent: &Path, name: &str) -> Result<File> {
 }
 
 /// Prints `what`, then how it goes as long as `work` runs: the seconds, and how large `folder` has become.
-pub(crate) fn with_progress<T>(what: &str, folder: Option<&Path>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn with_progress<T>(what: &str, folder: Option<&Path>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     let on_terminal = std::io::stderr().is_terminal();
     let pause = if on_terminal { PROGRESS_ON_TERMINAL } else { PROGRESS_IN_LOG };

@@ -1,6 +1,6 @@
-//! `check-config`: what the filter would say of a configuration, and what around it in the file makes the filter useless.
+//! `check`: what the filter would say of a configuration, and what around it in the file makes the filter useless.
 //!
-//! The edge is [`check`]: the text of a file goes in, and [`Finding`]s come out. It reads the plugin's configuration with the
+//! The edge is [`check`](check()): the text of a file goes in, and [`Finding`]s come out. It reads the plugin's configuration with the
 //! filter's own code, so that the two never disagree. [`command`] reads files and prints.
 //!
 //! | file | decides |
@@ -10,22 +10,25 @@
 //! | `verdict.rs` | whether the filter takes the configuration |
 //! | `surroundings.rs` and below | what around it the filter rests on |
 
-pub(crate) mod command;
+mod command;
 mod document;
 mod finding;
 mod plugin;
 mod surroundings;
 mod verdict;
 
+use envoy_signalr::settings::Settings;
 use finding::{Finding, Level};
-use plugin::Plugin;
+use plugin::{Alone, Plugin};
+
+pub use command::{Check, run};
 
 /// Looks up a variable of the environment.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What there is to say of a file with this text. `environment` is asked for the variables of a configuration that stands by
 /// itself; what surrounds a plugin says which variables it gets.
-fn check(text: &str, environment: Lookup<'_>) -> Vec<Finding> {
+fn check(text: &str, alone: Alone, environment: Lookup<'_>) -> Vec<Finding> {
     let documents = match document::read(text) {
         Ok(documents) => documents,
         Err(finding) => return vec![finding],
@@ -33,7 +36,7 @@ fn check(text: &str, environment: Lookup<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut plugins = Vec::new();
     for document in &documents {
-        plugins.extend(plugin::find(document, &mut findings));
+        plugins.extend(plugin::find(document, alone, &mut findings));
     }
     if plugins.is_empty() && findings.is_empty() {
         findings.push(Finding::new(Level::Nothing, None, "no wasm plugin in it"));
@@ -50,6 +53,23 @@ fn check(text: &str, environment: Lookup<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The settings of the filter in a file with this text, and the JSON that they were read from.
+///
+/// # Errors
+/// In one line, why there are none.
+pub(crate) fn settings_in(text: &str, environment: Lookup<'_>) -> Result<(Settings, String), String> {
+    let documents = document::read(text).map_err(|finding| finding.text)?;
+    let mut findings = Vec::new();
+    let plugins: Vec<_> =
+        documents.iter().flat_map(|document| plugin::find(document, Alone::Always, &mut findings)).collect();
+    let ours = plugins.iter().find(|plugin| plugin.bears_our_name()).or(plugins.first());
+    let plugin = ours.ok_or("no wasm plugin in it")?;
+    match verdict::of(plugin, environment, false) {
+        (_, Some(settings)) => Ok((settings, plugin.json())),
+        (findings, None) => Err(findings.into_iter().next().map(|finding| finding.text).unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]

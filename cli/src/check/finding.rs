@@ -48,6 +48,19 @@ impl Finding {
     }
 }
 
+impl Level {
+    /// For programs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Accepted => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error | Self::Refused => "error",
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     /// As compilers write it, without the file's name: editors find the place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,12 +7,12 @@ use super::*;
 
 /// What is said of a file, without a variable in the environment.
 fn said(text: &str) -> Vec<String> {
-    check(text, &|_| None).iter().map(Finding::to_string).collect()
+    check(text, Alone::Always, &|_| None).iter().map(Finding::to_string).collect()
 }
 
 /// The texts of its warnings.
 fn warnings(text: &str) -> Vec<String> {
-    let findings = check(text, &|_| None);
+    let findings = check(text, Alone::Always, &|_| None);
     let refused: Vec<_> = findings.iter().filter(|finding| finding.is_error()).collect();
     assert!(refused.is_empty(), "{refused:?}");
     findings.into_iter().filter(|finding| finding.level == Level::Warning).map(|finding| finding.text).collect()
@@ -96,7 +96,8 @@ fn only_variables_that_the_file_passes_on_count() {
         ("Envoy Gateway, none", gateway(""), Err("add `env: { hostKeys: [SECRET] }` beside `config`")),
     ] {
         // What the shell has is of no account.
-        let findings: Vec<_> = check(&text, &|_| Some(plain.to_owned())).iter().map(Finding::to_string).collect();
+        let findings: Vec<_> =
+            check(&text, Alone::Always, &|_| Some(plain.to_owned())).iter().map(Finding::to_string).collect();
         match expected {
             Ok(line) => assert_eq!(findings, [line], "{name}"),
             Err(line) => {
@@ -111,7 +112,7 @@ fn only_variables_that_the_file_passes_on_count() {
             }
         }
     }
-    let by_itself = check(SETTINGS, &|name| (name == "SECRET").then(|| plain.to_owned()));
+    let by_itself = check(SETTINGS, Alone::Always, &|name| (name == "SECRET").then(|| plain.to_owned()));
     assert_eq!(by_itself.iter().map(Finding::to_string).collect::<Vec<_>>(), [" ok"]);
 }
 
@@ -167,7 +168,7 @@ fn plugins_of_others_are_left_alone() {
   configuration: { "@type": google.protobuf.StringValue, value: '{"explain": true}' }
 "#;
     assert_eq!(said(text)[..2], ["2:3: note: another plugin: not checked", " ok"]);
-    assert!(check(&text.replace("envoy_signalr", "renamed"), &|_| None)[0].is_error());
+    assert!(check(&text.replace("envoy_signalr", "renamed"), Alone::Always, &|_| None)[0].is_error());
 }
 
 /// Each is a line and a column, so that a reader, and an editor, finds it.
@@ -289,7 +290,7 @@ fn what_makes_the_filter_useless_in_silence_is_warned_of() {
         ("discovery that keeps nobody", eds("]"), Some(("a pod that drains", "- name: hubs"))),
         ("discovery that keeps pods", eds(", DRAINING]"), None),
     ] {
-        let findings = check(&text, &|_| None);
+        let findings = check(&text, Alone::Always, &|_| None);
         let mut found =
             findings.iter().filter(|finding| finding.level != Level::Accepted && finding.text != OWN_SECRET_WARNING);
         match (expected, found.next()) {
@@ -321,7 +322,7 @@ fn the_files_and_samples_of_the_repository_have_no_error() {
     assert!(samples.len() > 25, "{}", samples.len());
     for sample in samples {
         let secret = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
-        let findings = check(&sample, &secret);
+        let findings = check(&sample, Alone::Always, &secret);
         assert!(!findings.iter().any(Finding::is_error), "{sample}{findings:?}");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::document::{Document, escaped};
 use super::finding::{Finding, Level, Place};
@@ -59,6 +59,15 @@ pub(super) enum Way {
     Envoy,
     Istio,
     EnvoyGateway,
+}
+
+/// What is taken for a configuration by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alone {
+    /// All that is not plainly something else, so that misspelt settings are refused.
+    Always,
+    /// What has a field of the settings: a folder has other files as well.
+    IfKnown,
 }
 
 impl Way {
@@ -129,11 +138,15 @@ impl Plugin<'_> {
 }
 
 /// All plugins of a document. What Envoy would not hand over as JSON is a finding.
-pub(super) fn find<'a>(document: &'a Document, findings: &mut Vec<Finding>) -> Vec<Plugin<'a>> {
+pub(super) fn find<'a>(document: &'a Document, alone: Alone, findings: &mut Vec<Finding>) -> Vec<Plugin<'a>> {
     let mut search = Search { document, plugins: Vec::new(), findings };
     let before = search.findings.len();
     search.resource(&document.value, "");
-    if search.plugins.is_empty() && search.findings.len() == before && is_settings(&document.value) {
+    let by_itself = match alone {
+        Alone::Always => is_settings(&document.value),
+        Alone::IfKnown => is_settings(&document.value) && document.value.as_object().is_some_and(looks_like_ours),
+    };
+    if search.plugins.is_empty() && search.findings.len() == before && by_itself {
         search.plugins.push(Plugin {
             document,
             pointer: String::new(),
@@ -310,6 +323,13 @@ fn is_settings(value: &Value) -> bool {
         Value::Array(items) => items.is_empty() || items.iter().any(is_settings),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
+}
+
+/// Whether an object has a field that only our settings have, or none but those of our settings.
+fn looks_like_ours(members: &Map<String, Value>) -> bool {
+    let own = |name: &str| ["hubs", "affinity", "limits", "metrics", "explain"].contains(&name);
+    ["hubs", "affinity"].iter().any(|name| members.contains_key(*name))
+        || (!members.is_empty() && members.keys().all(|name| own(name)))
 }
 
 /// The JSON pointer of a field that a refusal names.

@@ -1,0 +1,132 @@
+//! The command: reads files and folders, prints what was found, and ends with status 1 if there is an error.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::check;
+use super::finding::{Finding, Level, Place};
+use super::plugin::Alone;
+
+const EXAMPLE: &str = "\
+Examples:
+  envoy-signalr check envoy.yaml
+  envoy-signalr check --strict manifests/
+  kubectl kustomize overlays/production | envoy-signalr check -
+
+Status: 0 if there is no error (with --strict, no warning either), 1 if there is one, 2 if a file cannot be read.";
+
+/// Check configurations: the filter's settings, by themselves or in an Envoy bootstrap, a part of one, a WasmPlugin, a
+/// TrafficExtension, an EnvoyFilter or an EnvoyExtensionPolicy, and what around them the filter rests on
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Check {
+    /// Files in YAML or JSON, with any number of documents; folders, of which `*.yaml`, `*.yml` and `*.json` are read; `-` is
+    /// standard input
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// How findings are printed
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// End with status 1 for a warning, too
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A line for each, as compilers write it: `file:line:column: warning: …`
+    Text,
+    /// One list of objects with `file`, `line`, `column`, `level` and `message`
+    Json,
+}
+
+/// Reads, prints, and says by the status whether all is well.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn run(options: &Check) -> Result<ExitCode> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let mut found = Vec::new();
+    for named in &options.files {
+        if !named.is_dir() {
+            let text = read(named).with_context(|| format!("cannot read {}", named.display()))?;
+            found.extend(check(&text, Alone::Always, &environment).into_iter().map(|finding| (named.clone(), finding)));
+            continue;
+        }
+        let before = found.len();
+        for file in files_below(named)? {
+            let text = read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let findings = check(&text, Alone::IfKnown, &environment).into_iter();
+            let findings = findings.filter(|finding| finding.level != Level::Nothing);
+            found.extend(findings.map(|finding| (file.clone(), finding)));
+        }
+        if found.len() == before {
+            found.push((named.clone(), Finding::new(Level::Nothing, None, "no file in it configures the filter")));
+        }
+    }
+    match options.output {
+        Output::Text => found.iter().try_for_each(|(file, finding)| print(&format!("{}:{finding}", file.display())))?,
+        Output::Json => print(&as_json(&found))?,
+    }
+    let fails = |finding: &Finding| finding.is_error() || (options.strict && finding.level == Level::Warning);
+    Ok(if found.iter().any(|(_, finding)| fails(finding)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn as_json(found: &[(PathBuf, Finding)]) -> String {
+    let object = |(file, finding): &(PathBuf, Finding)| {
+        let Place { line, column } = finding.place.unwrap_or(Place { line: 0, column: 0 });
+        let number = |number: usize| if number == 0 { Value::Null } else { number.into() };
+        json!({
+            "file": file.display().to_string(),
+            "line": number(line),
+            "column": number(column),
+            "level": finding.level.name(),
+            "message": finding.text,
+        })
+    };
+    format!("{:#}", Value::from(found.iter().map(object).collect::<Vec<_>>()))
+}
+
+/// A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<String> {
+    if file != Path::new("-") {
+        return fs::read_to_string(file);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The files of a folder and the folders in it that may have a configuration, by name. Links are not followed.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            let extension = path.extension().unwrap_or_default();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if ["yaml", "yml", "json"].iter().any(|own| extension == *own) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

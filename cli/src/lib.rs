@@ -1,0 +1,65 @@
+//! `envoy-signalr`: the command-line program for those who run the filter.
+//!
+//! It reads configurations and sealed ids with the filter's own code, so the two never disagree.
+//!
+//! | command | module |
+//! |---|---|
+//! | `check` | [`check`]: configurations, and what stands around them |
+//! | `inspect` | [`inspect`]: a sealed id or cookie |
+//! | `keygen`, `keys rotate` | [`keys`]: secrets, and the way from one to the next |
+#![warn(missing_docs)]
+
+pub mod check;
+pub mod inspect;
+pub mod keys;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// What the program is asked to do.
+#[derive(Debug, Parser)]
+#[command(
+    name = "envoy-signalr",
+    version,
+    about = "Check, understand and operate the SignalR filter for Envoy and Istio"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    Inspect(inspect::Inspect),
+    Keygen(keys::Keygen),
+    /// Manage the keys of a configuration
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Print a script that completes this program's commands in a shell
+    #[command(after_help = "Example:\n  source <(envoy-signalr completions bash)")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// What keeps it from an answer, such as a file that cannot be read. An answer that is bad news is a status.
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.command {
+        Command::Check(options) => return check::run(&options),
+        Command::Inspect(options) => return inspect::run(&options),
+        Command::Keygen(options) => keys::generate(&options)?,
+        Command::Keys(keys) => keys::run(&keys)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "envoy-signalr", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
