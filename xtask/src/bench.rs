@@ -5,6 +5,7 @@ mod growth;
 mod load;
 mod report;
 mod sides;
+mod size;
 
 use std::process::Command;
 
@@ -33,6 +34,8 @@ enum What {
     },
     /// What a request and a message cost in Envoy with and without the filter, and in other proxies
     Gateway(gateway::Options),
+    /// What the module's code is made of
+    Size,
     /// Whether a connect or a message costs more while many WebSockets are open, and the memory of one
     Growth(growth::Options),
 }
@@ -42,6 +45,7 @@ pub(crate) fn run(Bench { what }: &Bench) -> Result<()> {
     match what {
         What::Ledger { rounds, v8 } => ledger(*rounds, *v8),
         What::Gateway(options) => gateway::run(options),
+        What::Size => size::run(),
         What::Growth(options) => growth::run(options),
     }
 }
