@@ -310,4 +310,24 @@ mod tests {
         assert_eq!(fields(&json("1", 9_999)), [json!("10.0.0.1:8080"), json!(false), json!("expired")]);
         assert_eq!(fields(&json("2", 0)), [Value::Null, json!(false), json!("unknown_key")]);
     }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let token = format!("abc.{}", sealed(Purpose::ConnectionToken, "abc"));
+        for _ in 0..3_000 {
+            let mut text: Vec<char> = token.chars().collect();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..text.len());
+                match random.u8(..3) {
+                    0 => text[at] = random.char(..),
+                    1 => text.truncate(at.max(1)),
+                    _ => text.insert(at, ['.', '=', '%', '-', 'é'][random.usize(..5)]),
+                }
+            }
+            let text: String = text.into_iter().collect();
+            let said = said(&text, "1", Some("abc"), random.u64(..));
+            assert!(text == token || !said.contains("10.0.0.1"), "{text}");
+        }
+    }
 }

@@ -463,3 +463,47 @@ fn a_filter_that_is_off_is_on_again_wherever_it_is_needed() {
         assert!(matches!(&findings[..], [finding] if finding.contains(expected)), "{expected}: {findings:?}");
     }
 }
+
+/// Cuts, repeats and swaps parts of real files, as wrong edits and hostile files do.
+#[test]
+fn no_text_makes_it_panic() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let folders =
+        ["envoy", "istio/filter/wasm-plugin", "envoy-gateway", "tests/configs/accepted", "tests/configs/refused"];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(testbed::workspace().join(folder)).unwrap());
+    let texts: Vec<String> = files.filter_map(|file| fs::read_to_string(file.unwrap().path()).ok()).collect();
+    let odd = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "- ",
+        ": ",
+        "&a ",
+        "*a",
+        "!!int ",
+        "|\n",
+        "\"",
+        "\u{0}",
+        "é",
+        "1e999",
+        "\t",
+        "---\n",
+        "kind: List\n",
+    ];
+    assert!(texts.len() > 100, "{}", texts.len());
+    for _ in 0..3_000 {
+        let text = &texts[random.usize(..texts.len())];
+        let mut cuts: Vec<usize> =
+            (0..3).map(|_| random.usize(..=text.len())).map(|at| text.floor_char_boundary(at)).collect();
+        cuts.sort_unstable();
+        let (start, middle, end) = (&text[..cuts[0]], &text[cuts[0]..cuts[1]], &text[cuts[2]..]);
+        let odd = odd[random.usize(..odd.len())];
+        for changed in
+            [format!("{start}{odd}{end}"), format!("{start}{middle}{middle}{end}"), format!("{middle}{odd}{start}")]
+        {
+            said(&changed);
+            let _ = settings_in(&changed, &|_| None);
+        }
+    }
+}
