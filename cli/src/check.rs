@@ -8,13 +8,15 @@
 //! | `document.rs` | what a text holds, and where each part of it stands |
 //! | `plugin.rs` | where a document configures the filter, and which variables reach it |
 //! | `verdict.rs` | whether the filter takes the configuration |
-//! | `surroundings.rs` and below | what around it the filter rests on |
+//! | `surroundings.rs` and below | what around it in its document the filter rests on |
+//! | `together.rs` | what in other documents a resource of Istio or Envoy Gateway rests on |
 
 mod command;
 mod document;
 mod finding;
 mod plugin;
 mod surroundings;
+mod together;
 mod verdict;
 
 use envoy_signalr::settings::Settings;

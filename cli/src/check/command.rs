@@ -5,13 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::check;
 use super::finding::{Finding, Level, Place};
 use super::plugin::Alone;
+use super::{check, together};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -52,23 +52,32 @@ enum Output {
 /// A file that cannot be read.
 pub fn run(options: &Check) -> Result<ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for named in &options.files {
-        if !named.is_dir() {
-            let text = read(named).with_context(|| format!("cannot read {}", named.display()))?;
-            found.extend(check(&text, Alone::Always, &environment).into_iter().map(|finding| (named.clone(), finding)));
-            continue;
+        if named.is_dir() {
+            let below = files_below(named)?;
+            ensure!(!below.is_empty(), "{} has no file in YAML or JSON", named.display());
+            files.extend(below.into_iter().map(|file| (file, Alone::IfKnown)));
+        } else {
+            files.push((named.clone(), Alone::Always));
         }
-        let before = found.len();
-        for file in files_below(named)? {
-            let text = read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let findings = check(&text, Alone::IfKnown, &environment).into_iter();
-            let findings = findings.filter(|finding| finding.level != Level::Nothing);
-            found.extend(findings.map(|finding| (file.clone(), finding)));
-        }
-        if found.len() == before {
-            found.push((named.clone(), Finding::new(Level::Nothing, None, "no file in it configures the filter")));
-        }
+    }
+    let texts = files.iter().map(|(file, _)| read(file).with_context(|| format!("cannot read {}", file.display())));
+    let texts = texts.collect::<Result<Vec<_>>>()?;
+    let together = together::check(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &environment);
+    let mut found = Vec::new();
+    for (index, ((file, alone), text)) in files.iter().zip(&texts).enumerate() {
+        let findings = check(text, *alone, &environment).into_iter();
+        // A folder has files that are not for the filter.
+        found.extend(
+            findings
+                .filter(|finding| *alone == Alone::Always || finding.level != Level::Nothing)
+                .map(|finding| (file, finding)),
+        );
+        found.extend(together.iter().filter(|(of, _)| *of == index).map(|(_, finding)| (file, finding.clone())));
+    }
+    if let (true, Some(first)) = (found.is_empty(), options.files.first()) {
+        found.push((first, Finding::new(Level::Nothing, None, "no file in it configures the filter")));
     }
     match options.output {
         Output::Text => found.iter().try_for_each(|(file, finding)| print(&format!("{}:{finding}", file.display())))?,
@@ -78,8 +87,8 @@ pub fn run(options: &Check) -> Result<ExitCode> {
     Ok(if found.iter().any(|(_, finding)| fails(finding)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn as_json(found: &[(PathBuf, Finding)]) -> String {
-    let object = |(file, finding): &(PathBuf, Finding)| {
+fn as_json(found: &[(&PathBuf, Finding)]) -> String {
+    let object = |(file, finding): &(&PathBuf, Finding)| {
         let Place { line, column } = finding.place.unwrap_or(Place { line: 0, column: 0 });
         let number = |number: usize| if number == 0 { Value::Null } else { number.into() };
         json!({

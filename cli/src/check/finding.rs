@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What was found, and where.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Finding {
     pub(super) level: Level,
     /// Nothing for the file as a whole.

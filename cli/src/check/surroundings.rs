@@ -69,7 +69,7 @@ fn camel_case(name: &str) -> String {
 }
 
 /// The elements of a list, none if there is no list.
-fn items<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn items<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     member(value, name).and_then(Value::as_array).into_iter().flatten()
 }
 
@@ -84,6 +84,6 @@ fn is_anywhere(value: &Value, holds: &impl Fn(&Value) -> bool) -> bool {
 }
 
 /// Whether this is the configuration of the extension whose type ends so.
-fn is_type(config: &Value, name: &str) -> bool {
+pub(super) fn is_type(config: &Value, name: &str) -> bool {
     config.get("@type").and_then(Value::as_str).is_some_and(|own| own.ends_with(name))
 }
