@@ -74,5 +74,15 @@ pub(crate) fn settings_in(text: &str, environment: Lookup<'_>) -> Result<(Settin
     }
 }
 
+/// The warnings and errors of a file with this text.
+#[cfg(test)]
+pub(crate) fn warnings_of(text: &str) -> Vec<String> {
+    let together = together::check(&[text], &|_| None).into_iter().map(|(_, finding)| finding);
+    let all = check(text, Alone::Always, &|_| None).into_iter().chain(together);
+    all.filter(|finding| finding.is_error() || finding.level == Level::Warning)
+        .map(|finding| finding.to_string())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests;

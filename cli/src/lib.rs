@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `check` | [`check`]: configurations, and what stands around them |
 //! | `inspect` | [`inspect`]: a sealed id or cookie |
+//! | `render` | [`render`]: manifests |
 //! | `keygen`, `keys rotate` | [`keys`]: secrets, and the way from one to the next |
 #![warn(missing_docs)]
 
 pub mod check;
 pub mod inspect;
 pub mod keys;
+pub mod render;
 
 use std::process::ExitCode;
 
@@ -39,6 +41,9 @@ enum Command {
     /// Manage the keys of a configuration
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Print manifests, ready to apply
+    #[command(subcommand)]
+    Render(render::Render),
     /// Print a script that completes this program's commands in a shell
     #[command(after_help = "Example:\n  source <(envoy-signalr completions bash)")]
     Completions {
@@ -57,6 +62,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Inspect(options) => return inspect::run(&options),
         Command::Keygen(options) => keys::generate(&options)?,
         Command::Keys(keys) => keys::run(&keys)?,
+        Command::Render(render) => render::run(&render)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "envoy-signalr", &mut std::io::stdout());
         }

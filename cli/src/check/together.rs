@@ -85,7 +85,7 @@ pub(super) fn check(texts: &[&str], environment: Lookup<'_>) -> Vec<(usize, Find
 
 fn ours<'a>(resource: Resource<'a>, environment: Lookup<'_>) -> Option<Ours<'a>> {
     let plugins = plugin::find(resource.document, Alone::IfKnown, &mut Vec::new());
-    let plugin = plugins.into_iter().find(Plugin::bears_our_name)?;
+    let plugin = plugins.into_iter().find(|plugin| plugin.bears_our_name() || resource.name().contains("signalr"))?;
     let settings = verdict::of(&plugin, environment, false).1?;
     Some(Ours { resource, plugin, settings })
 }
