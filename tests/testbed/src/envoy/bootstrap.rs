@@ -228,10 +228,15 @@ fn set_addresses(cluster: &mut Value, addresses: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Of the health check and of the route for negotiates.
+/// Of the health check, of connecting and of the route for negotiates. An Envoy that waits for a core takes a connection that is
+/// there for one that was not made in time, and asks another pod.
 fn lengthen_timeouts(bootstrap: &mut Value) -> Result<()> {
-    let check = named(bootstrap, CLUSTERS, "hubs")?.pointer_mut("/health_checks/0/timeout");
-    *check.context("envoy.yaml has no health check")? = long();
+    for (place, missing) in [
+        ("/health_checks/0/timeout", "envoy.yaml has no health check"),
+        ("/connect_timeout", "envoy.yaml has no connect_timeout"),
+    ] {
+        *named(bootstrap, CLUSTERS, "hubs")?.pointer_mut(place).context(missing)? = long();
+    }
     let routes =
         manager_of(named(bootstrap, LISTENERS, "signalr")?).pointer_mut("/route_config/virtual_hosts/0/routes");
     let mut routes = routes.and_then(Value::as_array_mut).context("envoy.yaml has no routes")?.iter_mut();
@@ -353,15 +358,16 @@ mod tests {
     #[test]
     fn time_outs_are_long_unless_they_are_the_point() {
         for (hub_timeouts, expected) in
-            [(HubTimeouts::Long, ["180s", "180s", "180s"]), (HubTimeouts::Shipped, ["3s", "15s", "3s"])]
+            [(HubTimeouts::Long, ["180s", "180s", "180s", "180s"]), (HubTimeouts::Shipped, ["3s", "1s", "15s", "3s"])]
         {
             let mut patched = bootstrap(&EnvoyOptions { hub_timeouts, ..EnvoyOptions::default() });
-            let check = named(&mut patched, CLUSTERS, "hubs").unwrap()["health_checks"][0]["timeout"].clone();
+            let cluster = named(&mut patched, CLUSTERS, "hubs").unwrap().clone();
             let routes = &connection_manager(&mut patched)["route_config"]["virtual_hosts"][0]["routes"];
             let routes: Vec<_> = routes.as_array().unwrap().iter().map(|route| &route["route"]).collect();
             let tried = |route: &&&Value| !route["retry_policy"]["per_try_timeout"].is_null();
             let negotiate = routes.iter().find(tried).unwrap();
-            let found = [&check, &negotiate["timeout"], &negotiate["retry_policy"]["per_try_timeout"]];
+            let (check, connect) = (&cluster["health_checks"][0]["timeout"], &cluster["connect_timeout"]);
+            let found = [check, connect, &negotiate["timeout"], &negotiate["retry_policy"]["per_try_timeout"]];
             assert_eq!(found, expected, "{hub_timeouts:?}");
             assert_eq!(routes.last().unwrap()["timeout"], "0s", "{hub_timeouts:?}");
         }
