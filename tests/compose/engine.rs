@@ -20,8 +20,7 @@ const PROMETHEUS_LOG: &str = "compose --file envoy/docker-compose.yaml --profile
 const GRAFANA_LOG: &str = "compose --file envoy/docker-compose.yaml --profile metrics logs grafana";
 
 /// What the images are built from.
-const SOURCES: &str =
-    ".dockerignore Cargo.toml Cargo.lock src xtask/Cargo.toml tests/testbed/Cargo.toml envoy examples/chat";
+const SOURCES: &str = ".dockerignore Cargo.toml Cargo.lock src cli/Cargo.toml xtask/Cargo.toml tests/testbed/Cargo.toml envoy examples/chat";
 
 /// A copy of the repository, and the engine that builds and runs it.
 struct Project {

@@ -7,6 +7,7 @@ mod filters;
 mod limits;
 mod restricted;
 mod routes;
+mod stats;
 
 use envoy_signalr::settings::Settings;
 use serde_json::Value;
@@ -46,6 +47,7 @@ pub(super) fn warnings(plugin: &Plugin<'_>, settings: &Settings) -> Vec<Finding>
         warnings.extend(restricted::warnings(manager, plugin, settings));
     }
     warnings.extend(limits::warnings(manager.as_ref(), plugin, settings));
+    warnings.extend(stats::notes(plugin));
     warnings
 }
 

@@ -464,6 +464,15 @@ fn a_filter_that_is_off_is_on_again_wherever_it_is_needed() {
     }
 }
 
+#[test]
+fn labels_that_stay_in_names_are_noted() {
+    let noted =
+        |text: &str| said(text).iter().any(|finding| finding.contains("note: labels stay in the names of metrics"));
+    assert!(!noted(&file("envoy/envoy.yaml")));
+    assert!(noted(&file("envoy/envoy.yaml").replace("tag_name: signalr_", "tag_name: other_")));
+    assert!(!noted(&format!("{{{KEY}}}")));
+}
+
 /// Cuts, repeats and swaps parts of real files, as wrong edits and hostile files do.
 #[test]
 fn no_text_makes_it_panic() {
