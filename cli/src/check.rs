@@ -22,6 +22,7 @@ mod verdict;
 use envoy_signalr::settings::Settings;
 use finding::{Finding, Level};
 use plugin::{Alone, Plugin};
+use serde_json::Value;
 
 pub use command::{Check, run};
 
@@ -57,11 +58,11 @@ fn check(text: &str, alone: Alone, environment: Lookup<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The settings of the filter in a file with this text, and the JSON that they were read from.
+/// The settings of the filter in a file with this text, as the filter has them and as they were written.
 ///
 /// # Errors
 /// In one line, why there are none.
-pub(crate) fn settings_in(text: &str, environment: Lookup<'_>) -> Result<(Settings, String), String> {
+pub(crate) fn settings_in(text: &str, environment: Lookup<'_>) -> Result<(Settings, Value), String> {
     let documents = document::read(text).map_err(|finding| finding.text)?;
     let mut findings = Vec::new();
     let plugins: Vec<_> =
@@ -69,7 +70,8 @@ pub(crate) fn settings_in(text: &str, environment: Lookup<'_>) -> Result<(Settin
     let ours = plugins.iter().find(|plugin| plugin.bears_our_name()).or(plugins.first());
     let plugin = ours.ok_or("no wasm plugin in it")?;
     match verdict::of(plugin, environment, false) {
-        (_, Some(settings)) => Ok((settings, plugin.json())),
+        // Nothing at all means every default.
+        (_, Some(settings)) => Ok((settings, serde_json::from_str(&plugin.json()).unwrap_or_default())),
         (findings, None) => Err(findings.into_iter().next().map(|finding| finding.text).unwrap_or_default()),
     }
 }

@@ -75,10 +75,9 @@ fn keys(options: &Inspect) -> Result<Vec<(String, KeyRing)>> {
         Some(file) => {
             let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             let environment = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "x".repeat(64)));
-            let (_, json) = settings_in(&text, &environment)
+            let (_, value) = settings_in(&text, &environment)
                 .map_err(anyhow::Error::msg)
                 .with_context(|| file.display().to_string())?;
-            let value: Value = serde_json::from_str(&json).unwrap_or_default();
             let keys = value.pointer("/affinity/keys").and_then(Value::as_array).cloned().unwrap_or_default();
             let texts = |key: &Value| {
                 let text = |pointer: &str| key.pointer(pointer).and_then(Value::as_str).map(str::to_owned);

@@ -66,8 +66,7 @@ pub fn run(Keys::Rotate(options): &Keys) -> Result<()> {
 fn steps(text: &str, new_id: Option<&str>) -> Result<String> {
     // The secrets are not needed: any value will do.
     let any = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "x".repeat(SECRET_LEN)));
-    let (settings, json) = settings_in(text, &any).map_err(anyhow::Error::msg)?;
-    let value: Value = serde_json::from_str(&json).unwrap_or_default();
+    let (settings, value) = settings_in(text, &any).map_err(anyhow::Error::msg)?;
     let keys = value.pointer("/affinity/keys").and_then(Value::as_array).cloned().unwrap_or_default();
     let Some(present) = keys.first() else {
         bail!("it has no `affinity.keys`, so there is none to replace: each Envoy made up its own");

@@ -220,9 +220,9 @@ impl Own {
                 let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
                 // Which secrets there are does not matter here.
                 let any = |_: &str| Some("x".repeat(64));
-                let (_, json) =
+                let (_, value) =
                     settings_in(&text, &any).map_err(anyhow::Error::msg).with_context(|| file.display().to_string())?;
-                serde_json::from_str(&json).unwrap_or_else(|_| json!({}))
+                if value.is_null() { json!({}) } else { value }
             }
             None => json!({}),
         };

@@ -198,7 +198,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         self.deserialize_any(visitor)
     }
 
-    /// An enumeration is a word. Whatever else stands there is taken for one that does not exist.
+    /// An enumeration is a word. Any other value is refused as a word that does not exist.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,

@@ -3,7 +3,7 @@
 //! Only what stands in the file is judged: nothing is said of routes that Envoy fetches, or of what Istio adds.
 
 mod clusters;
-mod filters;
+pub(super) mod filters;
 mod limits;
 mod restricted;
 mod routes;
@@ -86,6 +86,6 @@ fn is_anywhere(value: &Value, holds: &impl Fn(&Value) -> bool) -> bool {
 }
 
 /// Whether this is the configuration of the extension whose type ends so.
-pub(super) fn is_type(config: &Value, name: &str) -> bool {
+fn is_type(config: &Value, name: &str) -> bool {
     config.get("@type").and_then(Value::as_str).is_some_and(|own| own.ends_with(name))
 }

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::document::Document;
 use super::finding::{Finding, Level};
 use super::plugin::{self, Alone, Plugin};
-use super::surroundings::{is_type, items, member};
+use super::surroundings::filters::{Reads, reads};
+use super::surroundings::items;
 use super::{Lookup, document, verdict};
 
 /// The pin header where no settings can be read.
@@ -97,10 +98,10 @@ fn steers<'a>(resource: Resource<'a>) -> impl Iterator<Item = Option<&'a str>> {
         .into_iter()
         .flat_map(|spec| items(spec, "configPatches"))
         .filter_map(|patch| patch.pointer("/patch/value"));
-    values.filter_map(|filter| {
-        let config = member(filter, "typed_config").filter(|config| is_type(config, "StatefulSession"))?;
-        let state = member(config, "session_state").and_then(|state| member(state, "typed_config"));
-        Some(state.and_then(|state| state.get("name")).and_then(Value::as_str))
+    values.filter_map(|filter| match reads(filter)? {
+        Reads::Header(name) => Some(Some(name)),
+        Reads::Other => Some(None),
+        Reads::Unseen => None,
     })
 }
 

@@ -24,7 +24,7 @@ pub(super) fn warnings(manager: &Manager<'_>, plugin: &Plugin<'_>, settings: &Se
 }
 
 /// What a `stateful_session` reads.
-pub(super) enum Reads<'a> {
+pub(in crate::check) enum Reads<'a> {
     Header(&'a str),
     /// Something else, such as a cookie.
     Other,
@@ -78,7 +78,7 @@ pub(super) fn own_index(manager: &Manager<'_>, plugin: &Plugin<'_>) -> Option<us
 }
 
 /// What the filter reads if it is a `stateful_session`.
-pub(super) fn reads(filter: &Value) -> Option<Reads<'_>> {
+pub(in crate::check) fn reads(filter: &Value) -> Option<Reads<'_>> {
     let Some(config) = member(filter, "typed_config") else {
         let name = filter.get("name").and_then(Value::as_str)?;
         return name.contains("stateful_session").then_some(Reads::Unseen);
