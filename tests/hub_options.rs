@@ -12,8 +12,8 @@ use testbed::envoy::{
     Envoy, EnvoyOptions, Filter, Hosts, connection_manager, http_filters, put_routes_first, remove_health_checks,
 };
 use testbed::hub::{Hub, HubOptions, HubRequest};
-use testbed::nginx::Nginx;
 use testbed::process::PATIENCE;
+use testbed::proxy::Proxy;
 use testbed::raw::{self, Client, Request};
 use testbed::stand_in;
 use testbed::tools::{self, Skips};
@@ -197,12 +197,16 @@ const UNBUFFERED: [&str; 2] = ["cache-control", "x-accel-buffering"];
 #[test]
 fn event_streams_pass_a_proxy_that_buffers() {
     let test = "event_streams_pass_a_proxy_that_buffers";
-    let Some(nginx) = Skips::here().or_skip(test, tools::nginx()) else { return };
+    if Skips::here().or_skip(test, tools::nginx()).is_none() {
+        return;
+    }
     let hub = Hub::start(&HubOptions::default()).unwrap();
     let settings = json!({"hubs": [{"path": "/chat", "unbuffered_events": true}, {"path": "/notifications"}]});
     let envoy = envoy(&hub, settings);
     // It speaks HTTP/1.0 to Envoy by default, and buffers what has neither a length nor chunks.
-    let proxy = Nginx::start(&nginx, &envoy.url(), "").unwrap();
+    let proxy =
+        Proxy::nginx(&format!("server {{ listen 127.0.0.1:PORT; location / {{ proxy_pass {}; }} }}", envoy.url()))
+            .unwrap();
     let client = |hub: &str, transport: Transport| {
         let task = Task { hub: hub.to_owned(), ..Task::of(proxy.url(), 4) };
         NodeClient { task, transport, ..NodeClient::default() }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use testbed::clients::{NodeClient, Outcome, Task, Transport, drive_node, run_node};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, HubOptions};
-use testbed::nginx::Nginx;
 use testbed::process::{PATIENCE, wait_for};
+use testbed::proxy::Proxy;
 use testbed::raw::{self, Client, Request};
 use testbed::tools::{self, Skips};
 
@@ -67,11 +67,17 @@ fn a_lost_upgrade_is_counted_as_such_and_not_as_a_poll() {
 #[test]
 fn a_proxy_that_drops_upgrades_shows_in_the_counters() {
     let test = "a_proxy_that_drops_upgrades_shows_in_the_counters";
-    let Some(nginx) = Skips::here().or_skip(test, tools::nginx()) else { return };
+    if Skips::here().or_skip(test, tools::nginx()).is_none() {
+        return;
+    }
     let hub = Hub::start(&HubOptions::default()).unwrap();
     let envoy = envoy(&hub, json!({}));
     // Without `proxy_set_header Upgrade` it passes none on.
-    let proxy = Nginx::start(&nginx, &envoy.url(), "proxy_http_version 1.1;").unwrap();
+    let proxy = Proxy::nginx(&format!(
+        "server {{ listen 127.0.0.1:PORT; location / {{ proxy_pass {}; proxy_http_version 1.1; }} }}",
+        envoy.url()
+    ))
+    .unwrap();
     let connects = 3;
     let client = NodeClient { task: Task::of(proxy.url(), connects), ..NodeClient::default() };
     let mut options = serde_json::to_value(&client).unwrap();

@@ -12,8 +12,8 @@
 //! | `together.rs` | what in other documents a resource of Istio or Envoy Gateway rests on |
 
 mod command;
-mod document;
-mod finding;
+pub(crate) mod document;
+pub(crate) mod finding;
 mod plugin;
 mod surroundings;
 mod together;
@@ -56,6 +56,12 @@ fn check(text: &str, alone: Alone, environment: Lookup<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The lines that `check` prints for a file with this text, without the file's name. No variable of the environment is set.
+pub fn lines_of(text: &str) -> Vec<String> {
+    let together = together::check(&[text], &|_| None).into_iter().map(|(_, finding)| finding);
+    check(text, Alone::Always, &|_| None).into_iter().chain(together).map(|finding| finding.to_string()).collect()
 }
 
 /// The settings of the filter in a file with this text, as the filter has them and as they were written.

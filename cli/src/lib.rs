@@ -5,15 +5,18 @@
 //! | command | module |
 //! |---|---|
 //! | `check` | [`check`]: configurations, and what stands around them |
+//! | `convert` | [`convert`]: settings and manifests from the configuration of another proxy |
 //! | `inspect` | [`inspect`]: a sealed id or cookie |
 //! | `render` | [`render`]: manifests |
 //! | `keygen`, `keys rotate` | [`keys`]: secrets, and the way from one to the next |
 #![warn(missing_docs)]
 
 pub mod check;
+pub mod convert;
 pub mod inspect;
 pub mod keys;
 pub mod render;
+mod settings;
 
 use std::process::ExitCode;
 
@@ -36,6 +39,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Check),
+    Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Keygen(keys::Keygen),
     /// Manage the keys of a configuration
@@ -59,6 +63,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Check(options) => return check::run(&options),
+        Command::Convert(options) => return convert::run(&options),
         Command::Inspect(options) => return inspect::run(&options),
         Command::Keygen(options) => keys::generate(&options)?,
         Command::Keys(keys) => keys::run(&keys)?,

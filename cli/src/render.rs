@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::check::settings_in;
+use crate::settings::Reasoned;
 
 const ENVOY: &str = include_str!("../../envoy/envoy.yaml");
 const WASM_PLUGIN: &str = include_str!("../../istio/filter/wasm-plugin/wasm-plugin.yaml");
@@ -137,17 +138,25 @@ pub struct EnvoyGateway {
 /// # Errors
 /// Settings that cannot be read or that the filter refuses.
 pub fn run(render: &Render) -> Result<()> {
-    let text = match render {
-        Render::Envoy(options) => envoy(options)?,
-        Render::Istio(options) => istio(options)?,
-        Render::EnvoyGateway(options) => envoy_gateway(options)?,
-    };
-    print!("{text}");
+    print!("{}", text(render, Reasoned::default())?);
     Ok(())
 }
 
-fn envoy(Envoy { own, key, upstream: (host, host_port), port, module }: &Envoy) -> Result<String> {
-    let settings = own.with_key(key.as_deref())?;
+/// The manifests with these settings, to which the options add theirs.
+///
+/// # Errors
+/// As of [`run`].
+pub(crate) fn text(render: &Render, given: Reasoned) -> Result<String> {
+    match render {
+        Render::Envoy(options) => envoy(options, given),
+        Render::Istio(options) => istio(options, given),
+        Render::EnvoyGateway(options) => envoy_gateway(options, given),
+    }
+}
+
+fn envoy(Envoy { own, key, upstream: (host, host_port), port, module }: &Envoy, given: Reasoned) -> Result<String> {
+    let reasoned = own.with_key(key.as_deref(), given)?;
+    let settings = &reasoned.settings;
     let mut text = Text::of(ENVOY);
     text.replace("address: hub, port_value: 8080", format!("address: {host}, port_value: {host_port}"));
     text.replace("address: 0.0.0.0, port_value: 8080", format!("address: 0.0.0.0, port_value: {port}"));
@@ -155,11 +164,13 @@ fn envoy(Envoy { own, key, upstream: (host, host_port), port, module }: &Envoy) 
     if settings.pointer("/affinity/keys").is_some() {
         text.replace(
             &format!("host_env_keys: [{VARIABLE}]"),
-            format!("host_env_keys: [{}]", variables(&settings).join(", ")),
+            format!("host_env_keys: [{}]", variables(settings).join(", ")),
         );
     }
-    if settings != json!({}) {
+    if *settings != json!({}) {
         const PLACE: &str = "                            {}\n";
+        const FIELD: &str = "                        configuration:\n";
+        text.replace(FIELD, format!("{}{FIELD}", reasoned.comments(24)));
         let indented =
             format!("{settings:#}").lines().fold(String::new(), |all, line| all + &PLACE.replace("{}", line));
         text.replace(PLACE, indented);
@@ -167,8 +178,11 @@ fn envoy(Envoy { own, key, upstream: (host, host_port), port, module }: &Envoy) 
     text.done()
 }
 
-fn istio(Istio { own, namespace, service, image, selector: (label, value), gateway, api }: &Istio) -> Result<String> {
-    let settings = own.with_key(Some(VARIABLE))?;
+fn istio(
+    Istio { own, namespace, service, image, selector: (label, value), gateway, api }: &Istio,
+    given: Reasoned,
+) -> Result<String> {
+    let reasoned = own.with_key(Some(VARIABLE), given)?;
     let (plugin, indentation) = match api {
         Api::TrafficExtension => (TRAFFIC_EXTENSION, 4),
         Api::WasmPlugin => (WASM_PLUGIN, 2),
@@ -186,16 +200,17 @@ fn istio(Istio { own, namespace, service, image, selector: (label, value), gatew
         plugin.replace_block("  selector:\n", &target);
         steering.replace_block("  workloadSelector:\n", &target);
     }
-    plugin.put_settings("pluginConfig:", indentation, &settings);
+    plugin.put_settings("pluginConfig:", indentation, &reasoned);
     let spaces = " ".repeat(indentation + 4);
-    plugin.repeat(&format!("{spaces}- name: {VARIABLE}\n{spaces}  valueFrom: HOST\n"), &variables(&settings));
+    plugin.repeat(&format!("{spaces}- name: {VARIABLE}\n{spaces}  valueFrom: HOST\n"), &variables(&reasoned.settings));
     Ok(format!("{}---\n{}", plugin.done()?, steering.done()?))
 }
 
 fn envoy_gateway(
     EnvoyGateway { own, namespace, gateway, service: (name, port), image }: &EnvoyGateway,
+    given: Reasoned,
 ) -> Result<String> {
-    let settings = own.with_key(Some(VARIABLE))?;
+    let reasoned = own.with_key(Some(VARIABLE), given)?;
     let (mut around, mut hubs) = (Text::of(GATEWAY), Text::of(SIGNALR));
     for text in [&mut around, &mut hubs] {
         text.replace("namespace: default", format!("namespace: {namespace}"));
@@ -204,8 +219,8 @@ fn envoy_gateway(
     around.replace("\n  name: gateway\n", format!("\n  name: {gateway}\n"));
     hubs.replace("{ name: hub, port: 80 }", format!("{{ name: {name}, port: {port} }}"));
     hubs.replace(IMAGE, image.clone());
-    hubs.put_settings("config:", 6, &settings);
-    let variables = variables(&settings);
+    hubs.put_settings("config:", 6, &reasoned);
+    let variables = variables(&reasoned.settings);
     hubs.replace(&format!("hostKeys: [{VARIABLE}]"), format!("hostKeys: [{}]", variables.join(", ")));
     let from_secret = format!("valueFrom: {{ secretKeyRef: {{ name: signalr-affinity, key: {VARIABLE} }} }}");
     around.repeat(&format!("            - name: {VARIABLE}\n              {from_secret}\n"), &variables);
@@ -213,19 +228,19 @@ fn envoy_gateway(
 }
 
 impl Own {
-    /// The settings, with a key of this variable unless they have some.
-    fn with_key(&self, variable: Option<&str>) -> Result<Value> {
-        let mut settings = match &self.settings {
-            Some(file) => {
-                let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-                // Which secrets there are does not matter here.
-                let any = |_: &str| Some("x".repeat(64));
-                let (_, value) =
-                    settings_in(&text, &any).map_err(anyhow::Error::msg).with_context(|| file.display().to_string())?;
-                if value.is_null() { json!({}) } else { value }
-            }
-            None => json!({}),
-        };
+    /// The settings, those of the options in `given`, with a key of this variable unless they have some.
+    fn with_key(&self, variable: Option<&str>, mut given: Reasoned) -> Result<Reasoned> {
+        if let Some(file) = &self.settings {
+            let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let (_, value) = settings_in(&text, &any_secret)
+                .map_err(anyhow::Error::msg)
+                .with_context(|| file.display().to_string())?;
+            merge(&mut given.settings, value);
+        }
+        if given.settings.is_null() {
+            given.settings = json!({});
+        }
+        let settings = &mut given.settings;
         if let (Some(variable), true) = (variable, settings.pointer("/affinity/keys").is_none()) {
             settings["affinity"]["keys"] = json!([{ "id": "1", "secret": { "env": variable } }]);
         }
@@ -234,9 +249,24 @@ impl Own {
             let before = settings["hubs"].as_array().cloned().unwrap_or_default();
             settings["hubs"] = before.into_iter().chain(hubs).collect();
         }
-        let text = settings.to_string();
-        settings_in(&text, &|_| Some("x".repeat(64))).map_err(anyhow::Error::msg)?;
-        Ok(settings)
+        settings_in(&settings.to_string(), &any_secret).map_err(anyhow::Error::msg)?;
+        Ok(given)
+    }
+}
+
+/// Which secrets there are does not matter here.
+fn any_secret(_: &str) -> Option<String> {
+    Some("x".repeat(64))
+}
+
+/// Puts the values of the second into the first, field by field.
+fn merge(first: &mut Value, second: Value) {
+    match (first, second) {
+        (Value::Object(first), Value::Object(second)) => {
+            second.into_iter().for_each(|(name, value)| merge(first.entry(name).or_insert(Value::Null), value));
+        }
+        (_, Value::Null) => {}
+        (first, second) => *first = second,
     }
 }
 
@@ -283,12 +313,10 @@ impl Text {
     }
 
     /// The settings below a field, unless they are those of the shipped file.
-    fn put_settings(&mut self, field: &str, indentation: usize, settings: &Value) {
-        if *settings != json!({ "affinity": { "keys": [{ "id": "1", "secret": { "env": VARIABLE } }] } }) {
+    fn put_settings(&mut self, field: &str, indentation: usize, reasoned: &Reasoned) {
+        if reasoned.settings != json!({ "affinity": { "keys": [{ "id": "1", "secret": { "env": VARIABLE } }] } }) {
             let first = format!("{}{field}\n", " ".repeat(indentation));
-            let mut block = first.clone();
-            write_yaml(settings, indentation + 2, &mut block);
-            self.replace_block(&first, &block);
+            self.replace_block(&first, &format!("{first}{}", reasoned.yaml(indentation + 2)));
         }
     }
 
@@ -299,36 +327,6 @@ impl Text {
             self.missing
         );
         Ok(self.text)
-    }
-}
-
-/// A value as a block of YAML. Texts stand as in JSON, which YAML reads.
-fn write_yaml(value: &Value, indentation: usize, text: &mut String) {
-    let spaces = " ".repeat(indentation);
-    match value {
-        Value::Object(members) if !members.is_empty() => {
-            for (name, member) in members {
-                text.push_str(&format!("{spaces}{name}:"));
-                write_below(member, indentation, text);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for item in items {
-                text.push_str(&format!("{spaces}- {item}\n"));
-            }
-        }
-        other => text.push_str(&format!("{spaces}{other}\n")),
-    }
-}
-
-fn write_below(value: &Value, indentation: usize, text: &mut String) {
-    let is_block = value.as_object().is_some_and(|members: &Map<_, _>| !members.is_empty())
-        || value.as_array().is_some_and(|items| !items.is_empty());
-    if is_block {
-        text.push('\n');
-        write_yaml(value, indentation + 2, text);
-    } else {
-        text.push_str(&format!(" {value}\n"));
     }
 }
 
@@ -364,11 +362,7 @@ mod tests {
 
     fn rendered(arguments: &str) -> Result<String> {
         let words = ["render"].into_iter().chain(arguments.split(' '));
-        match Program::try_parse_from(words).unwrap().render {
-            Render::Envoy(options) => envoy(&options),
-            Render::Istio(options) => istio(&options),
-            Render::EnvoyGateway(options) => envoy_gateway(&options),
-        }
+        text(&Program::try_parse_from(words).unwrap().render, Reasoned::default())
     }
 
     #[test]

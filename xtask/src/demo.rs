@@ -31,6 +31,7 @@ pub(crate) fn run(options: Demo) -> Result<ExitCode> {
     let started = Instant::now();
     // First what may be missing or take long: the rest then runs without a break.
     testbed::tools::require_programs()?;
+    testbed::tools::require_space()?;
     testbed::envoy::module()?;
     testbed::tools::python_clients()?;
     let Gateways { hubs, without, with, page, metrics } = Gateways::start()?;

@@ -36,6 +36,7 @@ const TIER_7: [&str; 2] = ["control_plane", "envoy_gateway"];
 /// Runs all tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
     testbed::tools::require_programs()?;
+    testbed::tools::require_space()?;
     if name.is_none() {
         testbed::tools::build_go_programs_in_background();
     }

@@ -9,10 +9,10 @@ use super::finding::{Finding, Level, Place};
 
 /// One document.
 #[derive(Debug, Default)]
-pub(super) struct Document {
-    pub(super) value: Value,
+pub(crate) struct Document {
+    pub(crate) value: Value,
     /// The text itself where it is JSON, so that lines and columns in refusals are the file's own.
-    pub(super) json: Option<String>,
+    pub(crate) json: Option<String>,
     /// By JSON pointer (RFC 6901), for parts of objects the place of their name.
     places: BTreeMap<String, Place>,
     /// The pointers of texts that begin on the line after their name.
@@ -20,7 +20,7 @@ pub(super) struct Document {
 }
 
 /// All documents of a text that say something.
-pub(super) fn read(text: &str) -> Result<Vec<Document>, Finding> {
+pub(crate) fn read(text: &str) -> Result<Vec<Document>, Finding> {
     let marked = MarkedYaml::load_from_str(text);
     let json = serde_json::from_str(text);
     // Broken JSON goes to the filter as it is.
@@ -52,7 +52,7 @@ impl Document {
     }
 
     /// Where this part stands, or else what is around it.
-    pub(super) fn place(&self, pointer: &str) -> Option<Place> {
+    pub(crate) fn place(&self, pointer: &str) -> Option<Place> {
         let mut pointer = pointer;
         loop {
             match (self.places.get(pointer), pointer.rfind('/')) {
@@ -64,7 +64,7 @@ impl Document {
     }
 
     /// The first line of a text, where it begins below its name.
-    pub(super) fn first_line(&self, pointer: &str) -> Option<usize> {
+    pub(crate) fn first_line(&self, pointer: &str) -> Option<usize> {
         self.blocks.iter().any(|block| block == pointer).then(|| Some(self.place(pointer)?.line + 1)).flatten()
     }
 
@@ -130,6 +130,6 @@ fn place(marker: &Marker) -> Place {
 }
 
 /// A name as a part of a JSON pointer.
-pub(super) fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

@@ -4,16 +4,16 @@ use std::fmt;
 
 /// What was found, and where.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Finding {
-    pub(super) level: Level,
+pub(crate) struct Finding {
+    pub(crate) level: Level,
     /// Nothing for the file as a whole.
-    pub(super) place: Option<Place>,
-    pub(super) text: String,
+    pub(crate) place: Option<Place>,
+    pub(crate) text: String,
 }
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
+pub(crate) enum Level {
     /// The file does not configure the filter.
     Nothing,
     /// The filter takes the configuration.
@@ -30,17 +30,17 @@ pub(super) enum Level {
 
 /// A position in the file. Both count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 impl Finding {
-    pub(super) fn new(level: Level, place: Option<Place>, text: impl Into<String>) -> Self {
+    pub(crate) fn new(level: Level, place: Option<Place>, text: impl Into<String>) -> Self {
         Self { level, place, text: text.into() }
     }
 
-    pub(super) fn is_error(&self) -> bool {
+    pub(crate) fn is_error(&self) -> bool {
         match self.level {
             Level::Error | Level::Refused => true,
             Level::Nothing | Level::Accepted | Level::Note | Level::Warning => false,
@@ -50,7 +50,7 @@ impl Finding {
 
 impl Level {
     /// For programs.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Accepted => "ok",

@@ -16,6 +16,7 @@ mod kubernetes;
 mod rust;
 mod skips;
 mod source;
+mod space;
 mod survey;
 
 pub use chromium::{Chromium, chromium};
@@ -26,13 +27,16 @@ pub use docker::{Docker, compose, crates, docker, node, npm, npm_cache, nuget_pa
 pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};
 pub use go::{go, go_client, go_hub};
-pub use go_programs::{actionlint, build_go_programs_in_background, crane, envoy_gateway, func_e, istio_fetch};
+pub use go_programs::{
+    actionlint, build_go_programs_in_background, crane, envoy_gateway, func_e, istio_fetch, traefik,
+};
 pub use java::{java, java_client};
 pub use kubernetes::{GatewayApi, Kubernetes, kubernetes};
 pub use rust::{RustTarget, wasm_bindgen_runner};
 pub use skips::{Skips, count_skips};
 pub(crate) use source::exclusive;
 pub use source::with_progress;
+pub use space::require_space;
 pub use survey::{State, Tool, survey};
 
 use std::fs;

@@ -1,9 +1,7 @@
 //! What is compared: filter chains of one Envoy, each behind a listener of its own, and proxies with affinity of their own.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,8 +10,8 @@ use testbed::envoy::{
     Envoy, EnvoyOptions, Filter, Hosts, connection_manager, http_filters, module_that_does_nothing,
     restrict_to_hub_routes,
 };
-use testbed::process::{Process, free_port, run_dir, wait_for};
-use testbed::tools;
+use testbed::process::{free_port, wait_for};
+use testbed::proxy::Proxy;
 
 /// Ratios are to these.
 pub(super) const ENVOY: &str = "Envoy alone";
@@ -39,9 +37,9 @@ impl Sides {
     /// Starts everything that is compared. The processes live as long as the sides.
     pub(super) fn start(hub: &str, against: Option<&Path>) -> Result<Self> {
         let (envoy, mut all) = envoy(hub, chains(against)?)?;
-        let others = [Proxy::haproxy(hub)?, Proxy::nginx(hub)?];
-        all.extend(others.iter().map(|proxy| proxy.side.clone()));
-        Ok(Self { all, _envoy: envoy, _others: others })
+        let [(haproxy, first), (nginx, second)] = [haproxy(hub)?, nginx(hub)?];
+        all.extend([first, second]);
+        Ok(Self { all, _envoy: envoy, _others: [haproxy, nginx] })
     }
 }
 
@@ -203,71 +201,35 @@ fn listener(bootstrap: &Value, (name, chain): &(&str, Chain), port: u16) -> Valu
     listener
 }
 
-/// Another proxy, with one thread.
-struct Proxy {
-    side: Side,
-    _process: Process,
+/// HAProxy with one thread, which inserts a cookie.
+fn haproxy(hub: &str) -> Result<(Proxy, Side)> {
+    let configuration = format!(
+        "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  \
+         timeout tunnel 1h\nfrontend gateway\n  bind 127.0.0.1:PORT\n  default_backend hubs\nbackend hubs\n  \
+         cookie pod insert indirect nocache\n  server hub {hub} cookie hub\n"
+    );
+    side("HAProxy with a cookie", "haproxy", Proxy::haproxy(&configuration)?)
 }
 
-impl Proxy {
-    /// HAProxy, which inserts a cookie.
-    fn haproxy(hub: &str) -> Result<Self> {
-        let configuration = |port: u16, _: &Path| {
-            format!(
-                "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  \
-                 timeout tunnel 1h\nfrontend gateway\n  bind 127.0.0.1:{port}\n  default_backend hubs\nbackend hubs\n  \
-                 cookie pod insert indirect nocache\n  server hub {hub} cookie hub\n"
-            )
-        };
-        Self::start("HAProxy with a cookie", "haproxy", &tools::haproxy()?, &["-f"], configuration)
-    }
+/// nginx with one thread, which chooses by the hash of a cookie.
+fn nginx(hub: &str) -> Result<(Proxy, Side)> {
+    let http = format!(
+        "keepalive_requests 1000000;
+        map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+        upstream hubs {{ hash $cookie_pod consistent; server {hub}; keepalive 64; keepalive_requests 1000000; }}
+        server {{
+            listen 127.0.0.1:PORT;
+            location / {{
+                proxy_pass http://hubs; proxy_http_version 1.1; proxy_read_timeout 1h; proxy_buffering off;
+                proxy_set_header upgrade $http_upgrade; proxy_set_header connection $connection_upgrade;
+            }}
+        }}"
+    );
+    side("nginx with the hash of a cookie", "nginx", Proxy::nginx(&http)?)
+}
 
-    /// nginx, which chooses by the hash of a cookie.
-    fn nginx(hub: &str) -> Result<Self> {
-        let configuration = |port: u16, folder: &Path| {
-            format!(
-                "daemon off; master_process off; pid {folder}/pid; error_log stderr;
-                events {{ worker_connections 4096; }}
-                http {{
-                    access_log off; keepalive_requests 1000000;
-                    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
-                    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
-                    map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-                    upstream hubs {{ hash $cookie_pod consistent; server {hub}; keepalive 64; keepalive_requests 1000000; }}
-                    server {{
-                        listen 127.0.0.1:{port};
-                        location / {{
-                            proxy_pass http://hubs; proxy_http_version 1.1; proxy_read_timeout 1h; proxy_buffering off;
-                            proxy_set_header upgrade $http_upgrade; proxy_set_header connection $connection_upgrade;
-                        }}
-                    }}
-                }}",
-                folder = folder.display(),
-            )
-        };
-        let arguments = ["-e", "stderr", "-c"];
-        Self::start("nginx with the hash of a cookie", "nginx", &tools::nginx()?, &arguments, configuration)
-    }
-
-    fn start(
-        name: &'static str,
-        thread: &str,
-        program: &Path,
-        arguments: &[&str],
-        configuration: impl Fn(u16, &Path) -> String,
-    ) -> Result<Self> {
-        let port = free_port()?;
-        let folder = run_dir()?.join(format!("{thread}-{port}"));
-        fs::create_dir_all(&folder)?;
-        let file = folder.join("configuration");
-        fs::write(&file, configuration(port, &folder))?;
-        let mut command = Command::new(program);
-        // Debian's packages with what they need are unpacked into one folder.
-        let libraries = program.parent().map(|folder| folder.join("../lib/x86_64-linux-gnu")).unwrap_or_default();
-        command.args(arguments).arg(&file).env("LD_LIBRARY_PATH", libraries);
-        let mut process = Process::spawn(thread, command)?;
-        process.wait_ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
-        let schedule = schedule(process.pid(), thread)?;
-        Ok(Self { side: Side { name, url: format!("http://127.0.0.1:{port}"), schedule }, _process: process })
-    }
+fn side(name: &'static str, thread: &str, proxy: Proxy) -> Result<(Proxy, Side)> {
+    let schedule = schedule(proxy.pid(), thread)?;
+    let url = proxy.url();
+    Ok((proxy, Side { name, url, schedule }))
 }

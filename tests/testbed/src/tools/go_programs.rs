@@ -82,8 +82,20 @@ const ENVOY_GATEWAY: GoProgram = GoProgram {
     skipped: "the tests of Envoy Gateway are skipped",
 };
 
+const TRAEFIK: GoProgram = GoProgram {
+    name: "traefik",
+    title: "Traefik 3.6.12",
+    package: "github.com/traefik/traefik/v3/cmd/traefik",
+    project: "traefik",
+    sources: &[],
+    from: "Go's module proxy, and building it, which takes minutes,",
+    megabytes: 420,
+    skipped: "the comparison of converted limits with Traefik's own is skipped",
+};
+
 /// In the order in which tests need them.
-const ALL: [GoProgram; 7] = [CRANE, ACTIONLINT, ISTIO_FETCH, KUSTOMIZE, KUBECTL_VALIDATE, FUNC_E, ENVOY_GATEWAY];
+const ALL: [GoProgram; 8] =
+    [CRANE, ACTIONLINT, ISTIO_FETCH, KUSTOMIZE, KUBECTL_VALIDATE, TRAEFIK, FUNC_E, ENVOY_GATEWAY];
 
 /// `crane`, of go-containerregistry: it pushes, pulls and validates images, and `crane registry serve` is a registry.
 pub fn crane() -> Result<PathBuf> {
@@ -103,6 +115,11 @@ pub fn istio_fetch() -> Result<PathBuf> {
 /// `func-e`, which fetches Envoy and runs it. In tests it fetches nothing: it is given an Envoy.
 pub fn func_e() -> Result<PathBuf> {
     FUNC_E.built()
+}
+
+/// Traefik.
+pub fn traefik() -> Result<PathBuf> {
+    TRAEFIK.built()
 }
 
 /// The control plane of Envoy Gateway.

@@ -3,7 +3,7 @@ use anyhow::Result;
 
 use super::{
     EnvoyVersion, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, control_plane, debian, docker,
-    dotnet, envoy, go, go_programs, java, rust,
+    dotnet, envoy, go, go_programs, java, rust, space,
 };
 
 /// How a tool stands on this machine.
@@ -51,6 +51,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         EnvoyVersion::ALL.map(|version| (format!("Envoy {}", version.number()), envoy::source(version).state()));
     let all = programs
         .into_iter()
+        .chain([("room on disk".to_owned(), space::state()?)])
         .chain(targets)
         .chain(envoys)
         .chain([(".NET SDK".to_owned(), dotnet::state())])

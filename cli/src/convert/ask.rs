@@ -1,0 +1,202 @@
+//! What a line of another proxy's configuration asks for, in the words of this filter.
+//!
+//! Each source translates its own words into these, and [`Plan`](super::plan::Plan) alone decides what becomes of them: which setting, and
+//! what the report says.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// What one line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Ask {
+    /// One cookie for each client, which leads it to the same pod.
+    ClientCookie,
+    /// An attribute of that cookie: a field of `affinity.client_cookie`.
+    Cookie(&'static str, Value),
+    /// A path whose pages that cookie steers, and those below it.
+    Pages(String),
+    /// A field of the settings, by its full name.
+    Set(&'static str, Value),
+    /// How often a client may negotiate and connect.
+    Rate {
+        /// So many
+        requests: u64,
+        /// in this time,
+        per: Duration,
+        /// and so many at once.
+        burst: u64,
+    },
+    /// Networks and addresses that no limit holds for.
+    Exempt(Vec<String>),
+    /// The service of the hubs.
+    Service(String, u16),
+    /// Nothing to set: the filter or the rendered manifests do the same by themselves.
+    Same(String),
+    /// Nothing to set: what it was for is solved in another way.
+    Better(String),
+    /// The routes of `ingress2gateway`, or the platform.
+    Left(String),
+    /// What neither has.
+    Impossible(String),
+    /// What had no effect before.
+    Void(String),
+}
+
+/// Why a hash of what a client sends is not needed.
+pub(super) const HASH: &str =
+    "each connection keeps its pod by its id; a hash moves clients whenever the number of pods changes";
+/// Why a time-out of a proxy needs no setting.
+pub(super) const IDLE: &str =
+    "SignalR pings every 15 s, so a connection stays as long as it lives, and ends after 120 s of silence";
+/// Why WebSockets need no setting.
+pub(super) const UPGRADE: &str = "the rendered gateway lets WebSockets through";
+/// Why routes are not converted.
+pub(super) const ROUTE: &str = "a route";
+/// For what is not about SignalR.
+pub(super) const ELSEWHERE: &str = "not about affinity or limits";
+
+impl Ask {
+    pub(super) fn per_client(most: u64) -> Self {
+        Self::Set("limits.connections.per_client", most.into())
+    }
+
+    /// A limit of connections that may be 0 for none.
+    pub(super) fn per_client_in(text: &str) -> Self {
+        match text.trim().parse() {
+            Ok(0) => Self::Same("0 is no limit".to_owned()),
+            Ok(most) => Self::per_client(most),
+            Err(_) => Self::not("a whole number"),
+        }
+    }
+
+    pub(super) fn same(text: &str) -> Self {
+        Self::Same(text.to_owned())
+    }
+
+    pub(super) fn better(text: &str) -> Self {
+        Self::Better(text.to_owned())
+    }
+
+    pub(super) fn left(text: &str) -> Self {
+        Self::Left(text.to_owned())
+    }
+
+    pub(super) fn impossible(text: &str) -> Self {
+        Self::Impossible(text.to_owned())
+    }
+
+    pub(super) fn void(text: &str) -> Self {
+        Self::Void(text.to_owned())
+    }
+
+    /// A value that is none of what it should be.
+    pub(super) fn not(expected: &str) -> Self {
+        Self::Void(format!("not {expected}"))
+    }
+
+    /// A flag of the client's cookie.
+    pub(super) fn flag(field: &'static str, text: &str) -> Self {
+        truth(text).map_or_else(|| Self::not("`true` or `false`"), |set| Self::Cookie(field, set.into()))
+    }
+
+    /// A life of the client's cookie. `unit` holds for a bare number.
+    pub(super) fn max_age(text: &str, unit: &str) -> Self {
+        match duration(text, unit) {
+            Some(life) if !life.is_zero() => Self::Cookie("max_age", written(life).into()),
+            Some(_) => {
+                Self::Same("a cookie of the browser's session lives for `max_age` here, which is a day".to_owned())
+            }
+            None => Self::not("a duration"),
+        }
+    }
+
+    pub(super) fn same_site(text: &str) -> Self {
+        let word = text.to_ascii_lowercase();
+        if ["none", "lax", "strict"].contains(&word.as_str()) {
+            Self::Cookie("same_site", word.into())
+        } else {
+            Self::not("`None`, `Lax` or `Strict`")
+        }
+    }
+
+    /// The status of a refusal.
+    pub(super) fn status(text: &str) -> Vec<Self> {
+        match text.trim().parse::<u16>() {
+            Ok(status) => vec![
+                Self::Set("limits.reject.status", status.into()),
+                Self::Set("limits.reject.negotiate", "status".into()),
+            ],
+            Err(_) => vec![Self::not("a status")],
+        }
+    }
+
+    /// What identifies a client.
+    pub(super) fn key(source: &str, name: &str) -> Self {
+        Self::Set("limits.client.key", json!({ source: name.to_ascii_lowercase() }))
+    }
+}
+
+/// A yes or no as the many formats write it.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A duration as nginx, HAProxy, Go and Kubernetes write it: numbers, each with a unit, `unit` where there is none.
+pub(super) fn duration(text: &str, unit: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(number) = text.parse::<u64>() {
+        return Some(Duration::from_millis(number.checked_mul(milliseconds(unit)?)?));
+    }
+    let mut rest = text;
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, after) = rest.split_at(digits);
+        let letters = after.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(letters);
+        let number: f64 = number.parse().ok()?;
+        let part = number * f64::from(u32::try_from(milliseconds(unit)?).ok()?);
+        // A duration beyond this is no duration.
+        if !(0.0..1e15).contains(&part) {
+            return None;
+        }
+        total = total.checked_add(part as u64)?;
+        rest = after.trim_start();
+    }
+    (!text.is_empty()).then(|| Duration::from_millis(total))
+}
+
+fn milliseconds(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "us" => 0,
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "w" => 604_800_000,
+        "y" => 31_536_000_000,
+        _ => return None,
+    })
+}
+
+/// A duration as the settings have it.
+pub(super) fn written(duration: Duration) -> String {
+    let whole = |unit: u64| duration.as_secs().is_multiple_of(unit);
+    if duration.subsec_millis() != 0 {
+        format!("{}ms", duration.as_millis())
+    } else if whole(86_400) && duration.as_secs() > 86_400 {
+        format!("{}days", duration.as_secs() / 86_400)
+    } else if whole(3600) {
+        format!("{}h", duration.as_secs() / 3600)
+    } else if whole(60) {
+        format!("{}m", duration.as_secs() / 60)
+    } else {
+        format!("{}s", duration.as_secs())
+    }
+}
