@@ -112,6 +112,39 @@ fn an_api_server_accepts_every_manifest() {
     assert!(refused.concat().is_empty(), "{}", refused.concat().join("\n"));
 }
 
+/// What the command-line program renders, also from the files of other proxies.
+#[test]
+fn an_api_server_accepts_what_the_program_prints() {
+    let Some(tools) = tools("an_api_server_accepts_what_the_program_prints") else { return };
+    let program = testbed::tasks::envoy_signalr().unwrap();
+    let print = |arguments: &[&str]| {
+        let output = Command::new(&program).args(arguments).current_dir(workspace()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let manifests = documents(std::str::from_utf8(&output.stdout).unwrap()).into_iter();
+        manifests.map(|manifest| (arguments.join(" "), manifest)).collect::<Vec<_>>()
+    };
+    let image = ["--image", "registry.example.net/signalr@sha256:0123"];
+    let hub = ["--hub", "/chat", "--namespace", "edge"];
+    let istio = ["render", "istio"].into_iter().chain(hub).chain(image);
+    let mut standard = print(&istio.clone().collect::<Vec<_>>());
+    standard.extend(print(&istio.clone().chain(["--api", "wasm-plugin"]).collect::<Vec<_>>()));
+    standard.extend(print(&istio.chain(["--gateway", "public"]).collect::<Vec<_>>()));
+    let mut experimental = print(&["render", "envoy-gateway"].into_iter().chain(hub).chain(image).collect::<Vec<_>>());
+    let inputs = fs::read_dir(workspace().join("tests/convert/inputs")).unwrap();
+    for input in inputs.map(|input| input.unwrap().path().display().to_string()) {
+        let convert = |target| {
+            let arguments = ["convert", &input, "--to", target, "--"].into_iter().chain(image);
+            print(&arguments.collect::<Vec<_>>())
+        };
+        standard.extend(convert("istio"));
+        experimental.extend(convert("envoy-gateway"));
+    }
+    assert!(standard.len() + experimental.len() > 200, "{} and {}", standard.len(), experimental.len());
+    let refused =
+        [refusals(&tools, GatewayApi::Standard, &standard), refusals(&tools, GatewayApi::Experimental, &experimental)];
+    assert!(refused.concat().is_empty(), "{}", refused.concat().join("\n"));
+}
+
 #[test]
 fn a_manifest_with_a_mistake_is_refused() {
     let Some(tools) = tools("a_manifest_with_a_mistake_is_refused") else { return };

@@ -62,6 +62,24 @@ fn a_registry_keeps_the_digest_and_crane_finds_the_image_valid() {
     let config: Value = serde_json::from_str(&crane(&program, &["config", &pushed])).unwrap();
     assert_eq!((&config["os"], &config["architecture"]), (&"linux".into(), &"amd64".into()));
     assert_eq!(config["config"]["Labels"]["org.opencontainers.image.version"], version());
+    assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/envoy-signalr"]));
+}
+
+/// What Docker would unpack, and run.
+#[test]
+fn the_image_runs_the_command_line_program() {
+    let test = "the_image_runs_the_command_line_program";
+    let Some(program) = Skips::here().or_skip(test, tools::crane()) else { return };
+    let registry = Registry::start(&program);
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files.tar");
+    crane(&program, &["export", &registry.push(), files.to_str().unwrap()]);
+    let mut unpack = Command::new("tar");
+    unpack.arg("--extract").arg("--file").arg(&files).arg("--directory").arg(folder.path());
+    process::run("tar", unpack, TIMEOUT).unwrap();
+    let mut help = Command::new(folder.path().join("envoy-signalr"));
+    let output = help.env_clear().arg("--version").output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("envoy-signalr "));
 }
 
 #[test]

@@ -112,9 +112,18 @@ fn the_manifests_name_the_image_by_its_digest() {
 }
 
 #[test]
-fn the_bill_of_materials_lists_what_the_module_shows_of_itself() {
-    let module = fs::read(package().join("envoy_signalr.wasm")).unwrap();
-    let bill: Value = serde_json::from_slice(&fs::read(package().join("envoy_signalr.cdx.json")).unwrap()).unwrap();
+fn a_bill_of_materials_lists_what_the_module_and_the_tool_show_of_themselves() {
+    for (file, bill) in [
+        ("envoy_signalr.wasm", "envoy_signalr.cdx.json"),
+        ("envoy-signalr-linux-amd64", "envoy-signalr-linux-amd64.cdx.json"),
+    ] {
+        lists_what_it_shows(file, bill);
+    }
+}
+
+fn lists_what_it_shows(file: &str, bill: &str) {
+    let built = fs::read(package().join(file)).unwrap();
+    let bill: Value = serde_json::from_slice(&fs::read(package().join(bill)).unwrap()).unwrap();
     let listed: BTreeSet<_> = bill["components"]
         .as_array()
         .unwrap()
@@ -122,15 +131,15 @@ fn the_bill_of_materials_lists_what_the_module_shows_of_itself() {
         .map(|component| format!("{}-{}", component["name"].as_str().unwrap(), component["version"].as_str().unwrap()))
         .collect();
     // The places of panics name the folders of crates.
-    let text = String::from_utf8_lossy(&module);
+    let text = String::from_utf8_lossy(&built);
     let shown: BTreeSet<_> = text
         .split("/registry/")
         .skip(1)
         .filter_map(|rest| Some(rest.split_once('/')?.1.split('/').next()?.to_owned()))
         .collect();
-    assert!(!shown.is_empty(), "the module names no crate");
+    assert!(!shown.is_empty(), "{file} names no crate");
     assert!(shown.is_subset(&listed), "{:?}", shown.difference(&listed).collect::<Vec<_>>());
     for absent in ["testbed", "xtask", "syn", "tungstenite"] {
-        assert!(!listed.iter().any(|name| name.starts_with(&format!("{absent}-"))), "{absent} is not in the module");
+        assert!(!listed.iter().any(|name| name.starts_with(&format!("{absent}-"))), "{absent} is not in {file}");
     }
 }

@@ -18,6 +18,7 @@ use testbed::workspace;
 use image::Image;
 use manifests::Reference;
 use release::Release;
+use sbom::Subject;
 
 #[derive(clap::Args)]
 pub(crate) struct Package {
@@ -44,7 +45,8 @@ pub(crate) fn run(options: &Package) -> Result<()> {
     remove_old(out)?;
     let release = Release::here()?;
     let module = fs::read(testbed::envoy::module()?)?;
-    let image = Image::of(&module, &release)?;
+    let tool = tool::build()?;
+    let image = Image::of(&module, &tool, &release)?;
     let reference = Reference { name: &options.image, version: &release.version, digest: image.digest() };
 
     fs::create_dir_all(out).with_context(|| format!("cannot write {}", out.display()))?;
@@ -55,10 +57,11 @@ pub(crate) fn run(options: &Package) -> Result<()> {
         ("envoy_signalr.wasm", module.clone()),
         ("envoy_signalr.names.wasm", fs::read(testbed::envoy::module_with_names()?)?),
         ("envoy_signalr.wasm.sha256", sum_line("envoy_signalr.wasm", &module).into_bytes()),
-        ("envoy_signalr.cdx.json", sbom::of(&module, &release)?),
+        ("envoy_signalr.cdx.json", sbom::of(Subject::Module, &module, &release)?),
         ("envoy_signalr.oci.tar", image.archive(&reference)?),
         ("manifests.tar.gz", manifests::archive(&manifests)?),
-        (TOOL, tool::build()?),
+        ("envoy-signalr-linux-amd64.cdx.json", sbom::of(Subject::Tool, &tool, &release)?),
+        (TOOL, tool),
     ];
     files.iter().try_for_each(|(name, bytes)| write(&out.join(name), bytes))?;
     fs::set_permissions(out.join(TOOL), fs::Permissions::from_mode(0o755))?;

@@ -1,4 +1,5 @@
-//! The module as an OCI image: one gzipped layer with the one file `plugin.wasm`.
+//! The module as an OCI image: one gzipped layer with `plugin.wasm`, and behind it the command-line program, which is what the image
+//! runs in Docker.
 //!
 //! Of the kinds of image that Istio and Envoy Gateway fetch, this is the one that every registry, `docker load` and Kubernetes'
 //! image volumes take as well. The platform is linux/amd64 on any machine, because that is what Istio asks an index for, also on
@@ -34,15 +35,16 @@ struct Blob {
 }
 
 impl Image {
-    pub(super) fn of(module: &[u8], release: &Release) -> Result<Self> {
-        let content = tar(&BTreeMap::from([("plugin.wasm".to_owned(), module.to_owned())]))?;
+    pub(super) fn of(module: &[u8], tool: &[u8], release: &Release) -> Result<Self> {
+        // Istio and Envoy Gateway take images of one layer only, and look for this name in it.
+        let content = tar([("plugin.wasm", module, 0o644), ("envoy-signalr", tool, 0o755)])?;
         let layer = Blob::new(LAYER, gzip(&content)?);
         let annotations = release.annotations();
         let config = json!({
             "created": release.created,
             "architecture": "amd64",
             "os": "linux",
-            "config": { "Labels": annotations },
+            "config": { "Labels": annotations, "Entrypoint": ["/envoy-signalr"] },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&content))] },
             "history": [{ "created": release.created, "created_by": "cargo xtask package" }],
         });
@@ -77,7 +79,7 @@ impl Image {
             "Layers": [self.layer.path()],
         }]);
         files.insert("manifest.json".into(), serde_json::to_vec(&image)?);
-        tar(&files)
+        tar(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice(), 0o644)))
     }
 
     fn layout(&self, reference: &Reference) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -123,18 +125,18 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An archive of these files, without times and owners.
-pub(super) fn tar(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+/// An archive of these files with their modes, without times and owners.
+pub(super) fn tar<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8], u32)>) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    for (path, bytes) in files {
+    for (path, bytes, mode) in files {
         let mut header = tar::Header::new_ustar();
         header.set_size(u64::try_from(bytes.len())?);
-        header.set_mode(0o644);
+        header.set_mode(mode);
         // The epoch and not the commit's time: a layer changes only with the module in it.
         header.set_mtime(0);
         header.set_uid(0);
         header.set_gid(0);
-        archive.append_data(&mut header, path, bytes.as_slice())?;
+        archive.append_data(&mut header, path, bytes)?;
     }
     Ok(archive.into_inner()?)
 }

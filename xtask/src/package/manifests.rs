@@ -36,7 +36,8 @@ pub(super) fn pinned(root: &Path, places: &[&str], reference: &Reference) -> Res
 
 /// One file with all of them, for a release.
 pub(super) fn archive(files: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
-    image::gzip(&image::tar(files)?)
+    let mode = |path: &str| if path.ends_with(".sh") { 0o755 } else { 0o644 };
+    image::gzip(&image::tar(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice(), mode(path))))?)
 }
 
 fn collect(root: &Path, place: &str, files: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {

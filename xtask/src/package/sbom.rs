@@ -1,6 +1,6 @@
-//! What is linked into the module, as CycloneDX.
+//! What is linked into the module, and into the command-line program, as CycloneDX.
 //!
-//! `cargo tree` knows it: the normal dependencies, for the module's target, with the features that the module is built with.
+//! `cargo tree` knows it: the normal dependencies, for the target, with the features that each is built with.
 //! `cargo metadata` adds what tests and tasks of the workspace turn on, and so would a tool that reads it.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,20 +13,58 @@ use testbed::workspace;
 use super::image::sha256;
 use super::release::{Release, output};
 
-/// The document, of which nothing depends on this machine.
-pub(super) fn of(module: &[u8], release: &Release) -> Result<Vec<u8>> {
-    let target = RustTarget::Module.name();
+/// What a document is about.
+#[derive(Clone, Copy)]
+pub(super) enum Subject {
+    Module,
+    Tool,
+}
+
+impl Subject {
+    fn package(self) -> &'static str {
+        match self {
+            Self::Module => "envoy-signalr",
+            Self::Tool => "envoy-signalr-cli",
+        }
+    }
+
+    fn target(self) -> RustTarget {
+        match self {
+            Self::Module => RustTarget::Module,
+            Self::Tool => RustTarget::Tool,
+        }
+    }
+
+    /// What Rust's standard library links for the target.
+    fn c_library(self) -> &'static str {
+        match self {
+            Self::Module => "the wasi-libc",
+            Self::Tool => "the musl",
+        }
+    }
+
+    fn description(self, release: &Release) -> &str {
+        match self {
+            Self::Module => &release.description,
+            Self::Tool => "The command-line program of envoy-signalr",
+        }
+    }
+}
+
+/// The document, of which nothing depends on this machine. `file` is what was built.
+pub(super) fn of(subject: Subject, file: &[u8], release: &Release) -> Result<Vec<u8>> {
+    let (package, target) = (subject.package(), subject.target().name());
     let tree = output(
         "cargo",
         env!("CARGO"),
         &[
-            &["tree", "--locked", "--package", "envoy-signalr", "--edges", "normal,no-proc-macro", "--target", target],
+            &["tree", "--locked", "--package", package, "--edges", "normal,no-proc-macro", "--target", target],
             ["--prefix", "depth", "--no-dedupe", "--format", "|{p}|{l}|{r}"].as_slice(),
         ]
         .concat(),
     )?;
     let lock = fs::read_to_string(workspace().join("Cargo.lock")).context("cannot read Cargo.lock")?;
-    let document = document(&Tree::parse(&tree)?, &lock, &sha256(module), release);
+    let document = document(subject, &Tree::parse(&tree)?, &lock, &sha256(file), release);
     Ok((serde_json::to_string_pretty(&document)? + "\n").into_bytes())
 }
 
@@ -69,7 +107,9 @@ impl Crate {
         let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
         // A plus sign in a version is one of the characters that a package URL encodes.
         let url = format!("pkg:cargo/{name}@{}", version.replace('+', "%2B"));
-        let [name, version, license, repository] = [name, version, license, repository].map(str::to_owned);
+        // Cargo's old way to write it, which SPDX does not know.
+        let license = license.replace('/', " OR ");
+        let [name, version, repository] = [name, version, repository].map(str::to_owned);
         Some((url, Self { name, version, license, repository, depends_on: BTreeSet::new() }, depth.parse().ok()?))
     }
 
@@ -92,14 +132,16 @@ impl Crate {
     }
 }
 
-fn document(tree: &Tree, lock: &str, module: &str, release: &Release) -> Value {
+fn document(about: Subject, tree: &Tree, lock: &str, hash: &str, release: &Release) -> Value {
     let std = format!("rust-std@{}", release.rustc);
     let mut components = vec![json!({
         "type": "library",
         "bom-ref": std,
         "name": "rust-std",
         "version": release.rustc,
-        "description": "Rust's standard library for wasm32-wasip1, and the wasi-libc that it links",
+        "description": format!(
+            "Rust's standard library for {}, and {} that it links", about.target().name(), about.c_library()
+        ),
         "licenses": [{ "expression": "MIT OR Apache-2.0" }],
     })];
     let mut dependencies = vec![json!({ "ref": std })];
@@ -107,8 +149,8 @@ fn document(tree: &Tree, lock: &str, module: &str, release: &Release) -> Value {
     for (url, found) in &tree.crates {
         let mut depends_on = found.depends_on.clone();
         if *url == tree.root {
-            subject = found.component(url, Some(module));
-            subject["description"] = json!(release.description);
+            subject = found.component(url, Some(hash));
+            subject["description"] = json!(about.description(release));
             depends_on.insert(std.clone());
         } else {
             components.push(found.component(url, checksum(lock, &found.name, &found.version)));
@@ -147,15 +189,17 @@ mod tests {
 
     #[test]
     fn the_document_is_valid_and_holds_no_field_that_cyclonedx_does_not_have() {
-        let written = of(b"a module", &Release::here().unwrap()).unwrap();
-        let bill = Bom::parse_from_json_v1_5(written.as_slice()).unwrap();
-        let found = bill.validate_version(SpecVersion::V1_5);
-        assert!(found.passed(), "{found:?}");
-        // What the library does not know, it drops.
-        let mut again = Vec::new();
-        bill.output_as_json_v1_5(&mut again).unwrap();
-        let [written, again] = [&written, &again].map(|json| serde_json::from_slice::<Value>(json).unwrap());
-        assert_eq!(written, again);
+        for subject in [Subject::Module, Subject::Tool] {
+            let written = of(subject, b"a file", &Release::here().unwrap()).unwrap();
+            let bill = Bom::parse_from_json_v1_5(written.as_slice()).unwrap();
+            let found = bill.validate_version(SpecVersion::V1_5);
+            assert!(found.passed(), "{found:?}");
+            // What the library does not know, it drops.
+            let mut again = Vec::new();
+            bill.output_as_json_v1_5(&mut again).unwrap();
+            let [written, again] = [&written, &again].map(|json| serde_json::from_slice::<Value>(json).unwrap());
+            assert_eq!(written, again);
+        }
     }
 
     #[test]
@@ -163,7 +207,7 @@ mod tests {
         let tree = "0|filter v0.1.0 (/tmp/filter)|MIT|\n1|a v1.0.0|MIT|https://a.example\n2|b v2.0.0+c|Zlib|\n1|b v2.0.0+c|Zlib|";
         let lock = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"x\"\nchecksum = \"12ab\"\n\n[[package]]\nname = \"b\"\n";
         let release = Release::here().unwrap();
-        let document = document(&Tree::parse(tree).unwrap(), lock, "34cd", &release);
+        let document = document(Subject::Module, &Tree::parse(tree).unwrap(), lock, "34cd", &release);
         let std = format!("rust-std@{}", release.rustc);
         let expected = json!([
             { "ref": std },
