@@ -21,11 +21,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{FromArgMatches as _, Subcommand as _, ValueEnum};
-use plan::Plan;
+use plan::{Line, Plan, Service};
 
+use crate::print;
 use crate::render::{self, Render};
+use crate::settings::Reasoned;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -56,7 +58,7 @@ pub struct Convert {
     /// Give up the cookie for each client. SignalR needs none; Blazor Server does
     #[arg(long)]
     no_client_cookie: bool,
-    /// Write the report here, as JSON if the name ends so. Without, it is printed to standard error
+    /// Write the report here, as JSON if the name ends in `.json`. Without, it is printed to standard error
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// End with status 1 if a line is not possible here or had no effect before
@@ -89,33 +91,43 @@ pub fn run(options: &Convert) -> Result<ExitCode> {
         let text = read(file).with_context(|| format!("cannot read {}", file.display()))?;
         texts.push((file.display().to_string(), text));
     }
-    let (text, lines) = convert(&texts, options)?;
+    let Converted { text, lines, note } = convert(&texts, options)?;
     let is_json = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "json");
     let report = if options.report.as_ref().is_some_and(is_json) { report::json(&lines) } else { report::text(&lines) };
     match &options.report {
         Some(file) => fs::write(file, report).with_context(|| format!("cannot write {}", file.display()))?,
         None => eprint!("{report}"),
     }
-    print!("{text}");
+    if let Some(note) = note {
+        eprintln!("\nnote: {note}");
+    }
+    print(&text)?;
     let needs_a_look = lines.iter().any(|line| line.outcome.needs_a_look());
     Ok(if options.strict && needs_a_look { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What the files become, and what became of their lines.
-fn convert(files: &[(String, String)], options: &Convert) -> Result<(String, Vec<plan::Line>)> {
+/// What files become.
+struct Converted {
+    text: String,
+    lines: Vec<Line>,
+    /// What the manifests lack.
+    note: Option<String>,
+}
+
+fn convert(files: &[(String, String)], options: &Convert) -> Result<Converted> {
     let mut plan = Plan::new(&options.hubs, !options.no_client_cookie);
     for (file, text) in files {
-        sources::read(file, text, &mut plan).map_err(|why| anyhow::anyhow!("{file}: {}", why.trim_start()))?;
+        sources::read(file, text, &mut plan).map_err(|why| anyhow!("{file}: {}", why.trim_start()))?;
     }
-    let settings = plan.settings();
-    let text = match options.to {
+    let settings = plan.settings().map_err(anyhow::Error::msg)?;
+    let (text, note) = match options.to {
         Target::Settings if !options.options.is_empty() => bail!("`--to settings` takes no options of `render`"),
-        Target::Settings => settings.yaml(0),
-        Target::Envoy | Target::Istio | Target::EnvoyGateway => {
-            render::text(&rendering(options, plan.service())?, settings)?
-        }
+        Target::Settings => (settings.yaml(0), None),
+        Target::Envoy => manifests("envoy", "--upstream", &plan, settings, &options.options)?,
+        Target::Istio => manifests("istio", "--service", &plan, settings, &options.options)?,
+        Target::EnvoyGateway => manifests("envoy-gateway", "--service", &plan, settings, &options.options)?,
     };
-    Ok((text, plan.lines))
+    Ok(Converted { text, lines: plan.lines, note })
 }
 
 /// The settings that a file of another proxy becomes, in YAML with a comment for each line that they come from. `file` is its name there.
@@ -125,32 +137,37 @@ fn convert(files: &[(String, String)], options: &Convert) -> Result<(String, Vec
 pub fn settings_from(file: &str, text: &str) -> Result<String, String> {
     let mut plan = Plan::new(&[], true);
     sources::read(file, text, &mut plan)?;
-    Ok(plan.settings().yaml(0))
+    Ok(plan.settings()?.yaml(0))
 }
 
-/// The command line of `render`, to which the input adds the service of the hubs.
-fn rendering(options: &Convert, service: Option<(&str, u16)>) -> Result<Render> {
-    let (target, service) = match options.to {
-        Target::Settings | Target::Envoy => {
-            ("envoy", service.map(|(name, port)| ["--upstream".to_owned(), format!("{}:{port}", local(name))]))
-        }
-        Target::Istio => {
-            ("istio", service.map(|(name, _)| ["--service".to_owned(), format!("{name}.svc.cluster.local")]))
-        }
-        Target::EnvoyGateway => {
-            ("envoy-gateway", service.map(|(name, port)| ["--service".to_owned(), format!("{}:{port}", local(name))]))
-        }
-    };
+/// What `render` prints for the settings. The service of the hubs is that of the input if it has one, and the options win.
+fn manifests(
+    target: &str,
+    option: &str,
+    plan: &Plan,
+    settings: Reasoned,
+    options: &[String],
+) -> Result<(String, Option<String>)> {
+    let service = plan.service().and_then(|Service { name, namespace, port }| {
+        Some(match target {
+            "istio" => vec![option.to_owned(), format!("{name}.{namespace}.svc.cluster.local")],
+            "envoy-gateway" => {
+                let namespace = ["--namespace".to_owned(), namespace.clone()];
+                [vec![option.to_owned(), format!("{name}:{}", (*port)?)], namespace.to_vec()].concat()
+            }
+            _ => vec![option.to_owned(), format!("{name}:{}", (*port)?)],
+        })
+    });
+    let is_given = options.iter().any(|given| given.split('=').next() == Some(option));
+    let note = (service.is_none() && !is_given).then(|| {
+        format!("the input does not name one service with its port: give that of the hubs with `-- {option}`")
+    });
     let words = ["render".to_owned(), target.to_owned()].into_iter();
-    let words = words.chain(service.into_iter().flatten()).chain(options.options.iter().cloned());
+    let words = words.chain(service.into_iter().flatten()).chain(options.iter().cloned());
     let command = Render::augment_subcommands(clap::Command::new("render"));
     let command = command.mut_subcommand(target, |target| target.args_override_self(true));
-    Ok(Render::from_arg_matches(&command.try_get_matches_from(words)?)?)
-}
-
-/// A service's name without its namespace.
-fn local(name: &str) -> &str {
-    name.split('.').next().unwrap_or(name)
+    let render = Render::from_arg_matches(&command.try_get_matches_from(words)?)?;
+    Ok((render::text(&render, settings)?, note))
 }
 
 fn read(file: &Path) -> std::io::Result<String> {

@@ -12,6 +12,7 @@ use envoy_signalr::token::{KeyRing, Purpose, Refusal, Route, claimed_issue};
 use serde_json::{Value, json};
 
 use crate::check::settings_in;
+use crate::print;
 
 /// Open a sealed connection id or cookie, and print the pod in it, or why it does not open. No secret is printed
 #[derive(Debug, clap::Args)]
@@ -61,8 +62,8 @@ pub fn run(options: &Inspect) -> Result<ExitCode> {
     let found = open(token.trim(), &keys, options.id.as_deref(), &options.hub)?;
     let steers = found.route.as_ref().is_ok_and(|(_, route)| at(now) < route.expires);
     match options.output {
-        Output::Text => print!("{}", found.lines(now)),
-        Output::Json => println!("{:#}", found.json(now)),
+        Output::Text => print(&found.lines(now))?,
+        Output::Json => print(&format!("{:#}\n", found.json(now)))?,
     }
     Ok(if steers { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

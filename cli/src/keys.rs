@@ -11,6 +11,7 @@ use envoy_signalr::settings::Settings;
 use serde_json::Value;
 
 use crate::check::settings_in;
+use crate::print;
 
 /// XChaCha20's key has 256 bits; a secret has some more.
 const SECRET_LEN: usize = 48;
@@ -31,7 +32,7 @@ pub struct Keygen {}
 pub fn generate(_: &Keygen) -> Result<()> {
     let mut secret = [0; SECRET_LEN];
     getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
-    println!("{}", STANDARD.encode(secret));
+    print(&(STANDARD.encode(secret) + "\n"))?;
     Ok(())
 }
 
@@ -59,7 +60,7 @@ pub struct Rotate {
 /// The file cannot be read, the filter refuses it, or it has no key.
 pub fn run(Keys::Rotate(options): &Keys) -> Result<()> {
     let text = fs::read_to_string(&options.file).with_context(|| format!("cannot read {}", options.file.display()))?;
-    print!("{}", steps(&text, options.new_id.as_deref()).with_context(|| options.file.display().to_string())?);
+    print(&steps(&text, options.new_id.as_deref()).with_context(|| options.file.display().to_string())?)?;
     Ok(())
 }
 

@@ -18,9 +18,10 @@ pub mod keys;
 pub mod render;
 mod settings;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -54,6 +55,14 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// Prints to standard output. A reader that has seen enough, such as `head`, is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 /// Does what is asked.

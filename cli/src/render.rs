@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::check::settings_in;
+use crate::print;
 use crate::settings::Reasoned;
 
 const ENVOY: &str = include_str!("../../envoy/envoy.yaml");
@@ -138,8 +139,7 @@ pub struct EnvoyGateway {
 /// # Errors
 /// Settings that cannot be read or that the filter refuses.
 pub fn run(render: &Render) -> Result<()> {
-    print!("{}", text(render, Reasoned::default())?);
-    Ok(())
+    print(&text(render, Reasoned::default())?)
 }
 
 /// The manifests with these settings, to which the options add theirs.

@@ -1,7 +1,7 @@
 //! The command: reads files and folders, prints what was found, and ends with status 1 if there is an error.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Level, Place};
 use super::plugin::Alone;
 use super::{check, together};
+use crate::print;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -80,8 +81,10 @@ pub fn run(options: &Check) -> Result<ExitCode> {
         found.push((first, Finding::new(Level::Nothing, None, "no file in it configures the filter")));
     }
     match options.output {
-        Output::Text => found.iter().try_for_each(|(file, finding)| print(&format!("{}:{finding}", file.display())))?,
-        Output::Json => print(&as_json(&found))?,
+        Output::Text => {
+            found.iter().try_for_each(|(file, finding)| print(&format!("{}:{finding}\n", file.display())))?
+        }
+        Output::Json => print(&(as_json(&found) + "\n"))?,
     }
     let fails = |finding: &Finding| finding.is_error() || (options.strict && finding.level == Level::Warning);
     Ok(if found.iter().any(|(_, finding)| fails(finding)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -100,14 +103,6 @@ fn as_json(found: &[(&PathBuf, Finding)]) -> String {
         })
     };
     format!("{:#}", Value::from(found.iter().map(object).collect::<Vec<_>>()))
-}
-
-/// A reader that has seen enough, such as `head`, is no error.
-fn print(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
-    }
 }
 
 fn read(file: &Path) -> std::io::Result<String> {

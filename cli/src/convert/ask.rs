@@ -14,10 +14,14 @@ pub(super) enum Ask {
     ClientCookie,
     /// An attribute of that cookie: a field of `affinity.client_cookie`.
     Cookie(&'static str, Value),
-    /// A path whose pages that cookie steers, and those below it.
-    Pages(String),
+    /// Pages that the cookie steers.
+    Pages(Vec<String>),
     /// A field of the settings, by its full name.
     Set(&'static str, Value),
+    /// What identifies a client.
+    Key(Value),
+    /// Connections that a client may have, and what identifies it.
+    PerClient(u64, Value),
     /// How often a client may negotiate and connect.
     Rate {
         /// So many
@@ -26,11 +30,18 @@ pub(super) enum Ask {
         per: Duration,
         /// and so many at once.
         burst: u64,
+        /// What identifies the client.
+        key: Value,
     },
     /// Networks and addresses that no limit holds for.
     Exempt(Vec<String>),
-    /// The service of the hubs.
-    Service(String, u16),
+    /// The service of the hubs: its name and namespace, and its port if that is known.
+    Service {
+        /// Without the namespace.
+        name: String,
+        namespace: String,
+        port: Option<u16>,
+    },
     /// Nothing to set: the filter or the rendered manifests do the same by themselves.
     Same(String),
     /// Nothing to set: what it was for is solved in another way.
@@ -39,8 +50,13 @@ pub(super) enum Ask {
     Left(String),
     /// What neither has.
     Impossible(String),
-    /// What had no effect before.
+    /// What had no effect before, or cannot be read.
     Void(String),
+}
+
+/// The source address, which is the default of the settings.
+pub(super) fn address() -> Value {
+    "source_address".into()
 }
 
 /// Why a hash of what a client sends is not needed.
@@ -53,19 +69,49 @@ pub(super) const IDLE: &str =
 pub(super) const UPGRADE: &str = "the rendered gateway lets WebSockets through";
 /// Why routes are not converted.
 pub(super) const ROUTE: &str = "a route";
-/// For what is not about SignalR.
+/// Why the path of a route matters.
+pub(super) const PREFIX: &str = "a route; the path of a hub in `hubs` is the one that clients see, any prefix included";
+/// For what is known to be about something else.
 pub(super) const ELSEWHERE: &str = "not about affinity or limits";
+/// For what is not known.
+pub(super) const UNREAD: &str = "not read; look whether it is about affinity or limits";
+/// For what sees the address of a client.
+pub(super) const ADDRESS: &str = "the client's address: docs/limits.md, \"What stands before your gateway\"";
+/// For lists of addresses that may connect at all.
+pub(super) const ACCESS: &str =
+    "access by address: AuthorizationPolicy in Istio, SecurityPolicy in Envoy Gateway, the filter `rbac` in Envoy";
+/// For a limit that several proxies share.
+pub(super) const SHARED: &str =
+    "each gateway counts for itself: divide the limit by the number of gateways, docs/limits.md";
+/// For a service's own address in the place of those of its pods.
+pub(super) const HIDDEN: &str =
+    "the gateway must know the pods to lead a connection to one, and the service's address hides them";
+/// For limits that admit nobody.
+pub(super) const NOBODY: &str = "a limit of 0 admits nobody";
+/// For a client that is known by something else.
+pub(super) const UNKNOWN_KEY: &str = "nothing that the filter knows a client by: docs/limits.md, \"Choosing a key\"";
+/// For affinity to one of several versions.
+pub(super) const VERSIONS: &str = "routes by weight; `affinity.cluster_header` keeps a connection in its version: envoy/README.md, \"Versions by weight\"";
+/// For how new connections are spread.
+pub(super) const BALANCING: &str = "how new connections are spread: `lb_policy`";
+/// For a cookie that the application sets.
+pub(super) const OWN_COOKIE: &str = "the application's own cookie is not used; the filter sets one with another name";
 
 impl Ask {
-    pub(super) fn per_client(most: u64) -> Self {
-        Self::Set("limits.connections.per_client", most.into())
+    /// A limit of connections of one address, where 0 is none.
+    pub(super) fn per_address(text: &str) -> Self {
+        match text.trim().parse() {
+            Ok(0) => Self::same("0 is no limit"),
+            Ok(most) => Self::PerClient(most, address()),
+            Err(_) => Self::not("a whole number"),
+        }
     }
 
-    /// A limit of connections that may be 0 for none.
-    pub(super) fn per_client_in(text: &str) -> Self {
+    /// No more than so many of one address in the time, where 0 is no limit.
+    pub(super) fn rate_of_address(text: &str, per: Duration) -> Self {
         match text.trim().parse() {
-            Ok(0) => Self::Same("0 is no limit".to_owned()),
-            Ok(most) => Self::per_client(most),
+            Ok(0) => Self::same("0 is no limit"),
+            Ok(requests) => Self::Rate { requests, per, burst: requests, key: address() },
             Err(_) => Self::not("a whole number"),
         }
     }
@@ -104,9 +150,7 @@ impl Ask {
     pub(super) fn max_age(text: &str, unit: &str) -> Self {
         match duration(text, unit) {
             Some(life) if !life.is_zero() => Self::Cookie("max_age", written(life).into()),
-            Some(_) => {
-                Self::Same("a cookie of the browser's session lives for `max_age` here, which is a day".to_owned())
-            }
+            Some(_) => Self::same("a cookie of the browser's session lives for `max_age` here, which is a day"),
             None => Self::not("a duration"),
         }
     }
@@ -117,6 +161,22 @@ impl Ask {
             Self::Cookie("same_site", word.into())
         } else {
             Self::not("`None`, `Lax` or `Strict`")
+        }
+    }
+
+    /// An attribute of a cookie by its name in `Set-Cookie`. Without a value, it is a flag that is set.
+    pub(super) fn attribute(name: &str, value: &str) -> Self {
+        match (name.to_ascii_lowercase().as_str(), value) {
+            ("samesite", _) => Self::same_site(value),
+            ("path", _) => Self::Cookie("path", value.into()),
+            ("domain", _) => Self::Cookie("domain", value.trim_start_matches('.').into()),
+            ("secure", "") => Self::Cookie("secure", true.into()),
+            ("secure", _) => Self::flag("secure", value),
+            ("httponly", "") => Self::Cookie("http_only", true.into()),
+            ("httponly", _) => Self::flag("http_only", value),
+            ("partitioned", "") => Self::Cookie("partitioned", true.into()),
+            ("partitioned", _) => Self::flag("partitioned", value),
+            _ => Self::Impossible(format!("the filter's cookie has no attribute `{name}`")),
         }
     }
 
@@ -131,9 +191,27 @@ impl Ask {
         }
     }
 
-    /// What identifies a client.
-    pub(super) fn key(source: &str, name: &str) -> Self {
-        Self::Set("limits.client.key", json!({ source: name.to_ascii_lowercase() }))
+    /// Networks with commas between them.
+    pub(super) fn exempt(text: &str) -> Self {
+        Self::Exempt(text.split(',').map(str::trim).filter(|network| !network.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// The key's own line.
+    pub(super) fn key(key: Option<Value>) -> Self {
+        match key {
+            Some(key) if key == address() => Self::same("the source address is the default"),
+            Some(key) => Self::Key(key),
+            None => Self::impossible(UNKNOWN_KEY),
+        }
+    }
+}
+
+/// A header as a key. The address in `x-forwarded-for` is what Envoy makes the source address of.
+pub(super) fn header_key(name: &str) -> Value {
+    if name.eq_ignore_ascii_case("x-forwarded-for") {
+        address()
+    } else {
+        json!({ "header": name.to_ascii_lowercase() })
     }
 }
 

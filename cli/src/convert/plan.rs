@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::ask::{Ask, written};
+use super::ask::{Ask, ROUTE, address, written};
 use crate::check::finding::Place;
 use crate::check::settings_in;
 use crate::settings::Reasoned;
 
 const COOKIE: &str = "affinity.client_cookie";
 const LIMITS: &str = "limits.";
-/// So many segments below a path are pages of it: the settings name each segment.
-const DEPTH: usize = 3;
+const KEY: &str = "limits.client.key";
 /// Without the cookie.
 const NO_COOKIE: &str = "no cookie is needed: the route is in each connection's id";
 
@@ -59,8 +58,17 @@ pub(super) struct Plan {
     /// By full name.
     settings: BTreeMap<String, Value>,
     pub(super) lines: Vec<Line>,
-    services: BTreeSet<(String, u16)>,
+    services: BTreeSet<Service>,
     client_cookie: bool,
+}
+
+/// A service of hubs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    /// `None` if the input has a name for it.
+    pub(super) port: Option<u16>,
 }
 
 impl Plan {
@@ -72,10 +80,10 @@ impl Plan {
     }
 
     /// The service of the hubs, where all sources name the same.
-    pub(super) fn service(&self) -> Option<(&str, u16)> {
+    pub(super) fn service(&self) -> Option<&Service> {
         let mut services = self.services.iter();
         let first = services.next()?;
-        services.next().is_none().then_some((&*first.0, first.1))
+        services.next().is_none().then_some(first)
     }
 
     /// Does what a line asks for.
@@ -83,16 +91,24 @@ impl Plan {
         match ask {
             Ask::ClientCookie => self.cookie(source, "enabled", true.into()),
             Ask::Cookie(field, value) => self.cookie(source, field, value),
-            Ask::Pages(path) => self.pages(source, &path),
+            Ask::Pages(paths) => self.pages(source, &paths),
             Ask::Set(field, value) => self.set(source, field, value),
-            Ask::Rate { requests, per, burst } => {
-                let rate = json!({ "requests": requests, "per": written(per), "burst": burst });
-                self.set(source.clone(), "limits.negotiate_rate", rate.clone());
-                self.set(source, "limits.connect_rate", rate);
+            Ask::Key(key) => self.set(source, KEY, key),
+            Ask::PerClient(most, key) => {
+                if self.has_key(&source, &key) {
+                    self.set(source, "limits.connections.per_client", most.into());
+                }
+            }
+            Ask::Rate { requests, per, burst, key } => {
+                if self.has_key(&source, &key) {
+                    let rate = json!({ "requests": requests, "per": written(per), "burst": burst });
+                    self.set(source.clone(), "limits.negotiate_rate", rate.clone());
+                    self.set(source, "limits.connect_rate", rate);
+                }
             }
             Ask::Exempt(networks) => self.exempt(source, &networks),
-            Ask::Service(name, port) => {
-                self.services.insert((name, port));
+            Ask::Service { name, namespace, port } => {
+                self.services.insert(Service { name, namespace, port });
             }
             Ask::Same(text) => self.report(source, Outcome::Converted, text),
             Ask::Better(text) => self.report(source, Outcome::Better, text),
@@ -100,6 +116,18 @@ impl Plan {
             Ask::Impossible(text) => self.report(source, Outcome::Impossible, text),
             Ask::Void(text) => self.report(source, Outcome::Void, text),
         }
+    }
+
+    /// Whether limits count by this key, which they do from then on if there were none before.
+    fn has_key(&mut self, source: &Source, key: &Value) -> bool {
+        let present = self.settings.entry(KEY.to_owned()).or_insert_with(|| key.clone());
+        if present == key {
+            return true;
+        }
+        let [own, other] = [key, present].map(plain);
+        let text = format!("it counts by {own}, other limits by {other}, and a gateway has one key for all");
+        self.report(source.clone(), Outcome::Impossible, text);
+        false
     }
 
     fn report(&mut self, source: Source, outcome: Outcome, text: String) {
@@ -110,7 +138,11 @@ impl Plan {
         if self.client_cookie {
             self.set(source, &format!("{COOKIE}.{field}"), value);
         } else {
-            self.report(source, Outcome::Better, NO_COOKIE.to_owned());
+            // One line may have several attributes.
+            let is_said = |last: &Line| last.text == NO_COOKIE && last.source.place == source.place;
+            if !self.lines.last().is_some_and(is_said) {
+                self.report(source, Outcome::Better, NO_COOKIE.to_owned());
+            }
         }
     }
 
@@ -120,7 +152,8 @@ impl Plan {
                 let first = self.lines.iter().find(|line| line.field.as_deref() == Some(field));
                 let first = first.map(|line| format!(" by {}:{}", line.source.file, line.source.place.line));
                 let text = format!(
-                    "`{field}` is {before}{} already, and a gateway has one value for all: convert what differs by itself",
+                    "`{field}` is {}{} already, and a gateway has one value for each setting: convert these files separately",
+                    plain(before),
                     first.unwrap_or_default()
                 );
                 self.report(source, Outcome::Impossible, text);
@@ -147,27 +180,21 @@ impl Plan {
         self.lines.push(Line { source, outcome: Outcome::Converted, text, field: Some(field.to_owned()) });
     }
 
-    fn pages(&mut self, source: Source, path: &str) {
+    fn pages(&mut self, source: Source, paths: &[String]) {
         if !self.client_cookie {
-            return;
+            return self.report(source, Outcome::Left, ROUTE.to_owned());
         }
-        let path = path.trim_end_matches('/');
-        if path.contains(['*', '(', '^', '$', '\\', '{', '?', '%']) {
-            let text =
-                "no path but an expression: name the pages that start a circuit in `affinity.client_cookie.paths`";
+        if paths.iter().any(|path| path.contains(['(', '^', '$', '\\', '{', '?', '%'])) {
+            let text = "a regular expression, not a path: list the pages that start a circuit in `affinity.client_cookie.paths`";
             return self.report(source, Outcome::Impossible, text.to_owned());
         }
-        let below = (1..=DEPTH).map(|depth| format!("{path}{}", "/*".repeat(depth)));
-        let itself = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        let pages = std::iter::once(itself).chain(below).map(Value::from).collect();
-        self.add(source, "affinity.client_cookie.paths", pages);
+        self.add(source, "affinity.client_cookie.paths", paths.iter().cloned().map(Value::from).collect());
     }
 
     fn exempt(&mut self, source: Source, networks: &[String]) {
         let network = |text: &String| {
-            let text = text.trim();
             let whole = if text.contains(':') { "/128" } else { "/32" };
-            Value::from(if text.contains('/') { text.to_owned() } else { format!("{text}{whole}") })
+            Value::from(if text.contains('/') { text.clone() } else { format!("{text}{whole}") })
         };
         self.add(source, "limits.client.exempt", networks.iter().map(network).collect());
     }
@@ -178,7 +205,10 @@ impl Plan {
     }
 
     /// The settings with the lines that they come from.
-    pub(super) fn settings(&mut self) -> Reasoned {
+    ///
+    /// # Errors
+    /// What was given by hand and is refused.
+    pub(super) fn settings(&mut self) -> Result<Reasoned, String> {
         self.take_out_what_does_nothing();
         if self.has_client_cookie() && !self.settings.contains_key("affinity.client_cookie.paths") {
             let enables = |line: &&mut Line| line.field.as_deref() == Some("affinity.client_cookie.enabled");
@@ -188,16 +218,25 @@ impl Plan {
                 );
             }
         }
-        let is_none = |value: Option<&Value>| value.is_some_and(|value| value == "none");
-        if is_none(self.settings.get("affinity.client_cookie.same_site")) {
-            // Browsers drop the cookie otherwise.
-            self.settings.insert(format!("{COOKIE}.secure"), true.into());
+        if self.settings.get("affinity.client_cookie.same_site").is_some_and(|value| value == "none") {
+            const SECURE: &str = "affinity.client_cookie.secure";
+            if self.settings.get(SECURE).is_some_and(|secure| *secure != true) {
+                self.take_out(SECURE, Outcome::Impossible, "with `SameSite=None`, browsers want `Secure`");
+            }
+            self.settings.insert(SECURE.to_owned(), true.into());
         }
         while let Err((field, refusal)) = self.judged() {
-            let Some(name) = self.settings.keys().find(|name| field.starts_with(name.as_str())).cloned() else { break };
+            if field.starts_with("hubs") {
+                return Err(format!("--hub: {refusal}"));
+            }
+            let is_of = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+            let names = self.settings.keys();
+            let name = names.clone().find(|name| field.strip_prefix(name.as_str()).is_some_and(is_of)).cloned();
+            let Some(name) = name else { return Err(format!("{field}: {refusal}")) };
             self.take_out(&name, Outcome::Impossible, &format!("the filter refuses it: {refusal}"));
             self.take_out_what_does_nothing();
         }
+        self.settings.retain(|name, value| name != KEY || *value != address());
         let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for line in &self.lines {
             if let Some(field) = &line.field {
@@ -205,27 +244,30 @@ impl Plan {
                 reasons.entry(field.clone()).or_default().push(format!("{file}:{}: {what}", place.line));
             }
         }
-        Reasoned { settings: self.nested(), reasons }
+        Ok(Reasoned { settings: self.nested(), reasons })
     }
 
     /// What is there but says nothing by itself.
     fn take_out_what_does_nothing(&mut self) {
         if !self.has_client_cookie() {
-            self.take_out("affinity.client_cookie.paths", Outcome::Left, "a route: `ingress2gateway`");
-            self.take_out(COOKIE, Outcome::Void, "without affinity by a cookie it has no effect");
+            self.take_out("affinity.client_cookie.paths", Outcome::Left, ROUTE);
+            self.take_out_all(COOKIE, "without affinity by a cookie it has no effect");
         }
         const LIMIT: [&str; 3] = ["limits.connections.", "limits.negotiate_rate", "limits.connect_rate"];
         if !self.settings.keys().any(|name| LIMIT.iter().any(|limit| name.starts_with(limit))) {
-            self.take_out(LIMITS, Outcome::Void, "without a limit it has no effect");
+            self.take_out_all(LIMITS, "without a limit it has no effect");
         }
     }
 
+    fn take_out_all(&mut self, prefix: &str, text: &str) {
+        let below: Vec<_> = self.settings.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        below.iter().for_each(|field| self.take_out(field, Outcome::Void, text));
+    }
+
     fn take_out(&mut self, field: &str, outcome: Outcome, text: &str) {
-        self.settings.retain(|name, _| !name.starts_with(field));
-        for line in &mut self.lines {
-            if line.field.as_deref().is_some_and(|name| name.starts_with(field)) {
-                (line.field, line.outcome, line.text) = (None, outcome, text.to_owned());
-            }
+        self.settings.remove(field);
+        for line in self.lines.iter_mut().filter(|line| line.field.as_deref() == Some(field)) {
+            (line.field, line.outcome, line.text) = (None, outcome, text.to_owned());
         }
     }
 

@@ -88,16 +88,17 @@ impl Reader<'_> {
         self.get(pointer).and_then(scalar)
     }
 
-    /// The names of an object's members and the pointers to them, with those of an object that YAML's `<<` puts in.
+    /// The names of an object's members and the pointers to them, in the order of the file, with those of an object that YAML's `<<` puts in.
     fn members(&self, pointer: &str) -> Vec<(String, String)> {
         let members = self.get(pointer).and_then(Value::as_object).into_iter().flatten();
         let below = |name: &str| format!("{pointer}/{}", escaped(name));
+        let members = members.flat_map(|(name, _)| match name.as_str() {
+            "<<" => self.members(&below(name)),
+            _ => vec![(name.clone(), below(name))],
+        });
+        let mut members: Vec<_> = members.collect();
+        members.sort_by_key(|(_, pointer)| self.place(pointer));
         members
-            .flat_map(|(name, _)| match name.as_str() {
-                "<<" => self.members(&below(name)),
-                _ => vec![(name.clone(), below(name))],
-            })
-            .collect()
     }
 
     /// The pointers to a list's items.
@@ -106,13 +107,18 @@ impl Reader<'_> {
         items.enumerate().map(|(index, _)| format!("{pointer}/{index}")).collect()
     }
 
-    /// All values below.
+    /// All values below, in the order of the file.
     fn leaves(&self, pointer: &str) -> Vec<Leaf> {
         let mut leaves = Vec::new();
         if let Some(value) = self.get(pointer) {
             collect(value, pointer, "", &mut leaves);
         }
+        leaves.sort_by_key(|leaf| self.place(&leaf.pointer));
         leaves
+    }
+
+    fn place(&self, pointer: &str) -> Place {
+        self.document.place(&format!("{}{pointer}", self.root)).unwrap_or(Place { line: 1, column: 1 })
     }
 
     fn source(&self, pointer: &str) -> Source {
@@ -122,16 +128,23 @@ impl Reader<'_> {
         let value = self.get(pointer).map(shown).unwrap_or_default();
         let what =
             if name.is_empty() { value } else { format!("{}: {value}", name.replace("~1", "/").replace("~0", "~")) };
-        Source {
-            file: self.file.to_owned(),
-            place: self.document.place(&whole).unwrap_or(Place { line: 1, column: 1 }),
-            what: shortened(&what),
-        }
+        Source { file: self.file.to_owned(), place: self.place(pointer), what: shortened(&what) }
     }
 
     fn take(&mut self, pointer: &str, ask: Ask) {
         let source = self.source(pointer);
         self.plan.take(source, ask);
+    }
+
+    /// The namespace of a resource.
+    fn namespace(&self) -> String {
+        self.text("/metadata/namespace").unwrap_or_else(|| "default".to_owned())
+    }
+
+    /// The attribute of a cookie that has this name, and its value beside it.
+    fn attribute(&self, name: &Leaf) -> Ask {
+        let value = name.pointer.rsplit_once('/').and_then(|(item, _)| self.text(&format!("{item}/value")));
+        Ask::attribute(&name.text, &value.unwrap_or_default())
     }
 
     /// For a resource as a whole, which is shown by its kind and name.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Reader;
+use crate::check::document::escaped;
 use crate::convert::ask::{Ask, HASH, ROUTE};
 
 /// Looks at every object of the document.
@@ -20,7 +21,7 @@ pub(super) fn read(reader: &mut Reader<'_>) {
             Kind::Rate => reader.take(
                 &pointer,
                 Ask::impossible(
-                    "it counts all requests together and stays; `limits` counts for each client, docs/limits.md",
+                    "it stays and counts by its own descriptors; `limits` counts for each client, docs/limits.md",
                 ),
             ),
             Kind::Connections => reader.take(&pointer, Ask::left("TCP connections of a listener; it stays")),
@@ -40,24 +41,31 @@ enum Kind {
     Routes,
 }
 
-fn search(value: &Value, pointer: &str, found: &mut Vec<(String, Kind)>) {
-    let is_type = |name: &str| value.get("@type").and_then(Value::as_str).is_some_and(|own| own.ends_with(name));
-    if is_type(".StatefulSession") {
-        found.push((pointer.to_owned(), Kind::Session));
-    } else if is_type(".LocalRateLimit") || is_type(".RateLimit") {
-        found.push((pointer.to_owned(), Kind::Rate));
-    } else if is_type(".ConnectionLimit") {
-        found.push((pointer.to_owned(), Kind::Connections));
+impl Kind {
+    /// By the type of an extension's configuration.
+    fn of_type(name: &str) -> Option<Self> {
+        Some(match name.rsplit('.').next()? {
+            "StatefulSession" | "StatefulSessionPerRoute" => Self::Session,
+            "LocalRateLimit" | "RateLimit" => Self::Rate,
+            "ConnectionLimit" => Self::Connections,
+            "RingHash" | "Maglev" => Self::Ring,
+            _ => return None,
+        })
     }
+}
+
+fn search(value: &Value, pointer: &str, found: &mut Vec<(String, Kind)>) {
+    let kind = value.get("@type").and_then(Value::as_str).and_then(Kind::of_type);
+    found.extend(kind.map(|kind| (pointer.to_owned(), kind)));
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                let pointer = format!("{pointer}/{}", crate::check::document::escaped(name));
+                let pointer = format!("{pointer}/{}", escaped(name));
                 match name.as_str() {
                     "hash_policy" | "hashPolicy" => found.push((pointer, Kind::Hash)),
                     "circuit_breakers" | "circuitBreakers" => found.push((pointer, Kind::Breakers)),
                     "lb_policy" | "lbPolicy" if member == "RING_HASH" || member == "MAGLEV" => {
-                        found.push((pointer, Kind::Ring))
+                        found.push((pointer, Kind::Ring));
                     }
                     "virtual_hosts" | "virtualHosts" => {
                         found.push((pointer.clone(), Kind::Routes));
@@ -76,26 +84,29 @@ fn search(value: &Value, pointer: &str, found: &mut Vec<(String, Kind)>) {
     }
 }
 
-/// `stateful_session` with its state.
+/// `stateful_session` with its state, also that of a route.
 fn session(reader: &mut Reader<'_>, pointer: &str) {
+    const STATE: [&str; 4] = ["stateful_session.", "statefulSession.", "session_state.", "sessionState."];
     for leaf in reader.leaves(pointer) {
-        let name = leaf.name.replace("sessionState", "session_state").replace("typedConfig", "typed_config");
-        let ask = match name.trim_start_matches("session_state.typed_config.") {
+        let mut name = leaf.name.as_str();
+        while let Some(rest) = STATE.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+            name = rest;
+        }
+        let is_state = name != leaf.name;
+        let name = name.strip_prefix("typed_config.").or_else(|| name.strip_prefix("typedConfig.")).unwrap_or(name);
+        let ask = match name {
             "cookie.name" => {
                 reader.take_cookie(&leaf.pointer, Ask::Cookie("name", leaf.text.into()));
                 continue;
             }
             "cookie.path" => Ask::Cookie("path", leaf.text.into()),
             "cookie.ttl" => Ask::max_age(&leaf.text, "s"),
-            "cookie.attributes.name" => attribute(
-                &leaf.text.to_ascii_lowercase(),
-                reader.text(&format!("{}/value", parent(&leaf.pointer))).as_deref(),
-            ),
+            "cookie.attributes.name" => reader.attribute(&leaf),
             "strict" if leaf.text == "true" => Ask::impossible(
                 "a pod that is gone has lost the connection; `strict: true` in the `stateful_session` of the filter would answer 503",
             ),
-            // A header by name: the client's to send.
-            "name" if leaf.pointer.contains("typed_config") || leaf.pointer.contains("typedConfig") => {
+            // The state's own name has a dot in it, a header has none.
+            "name" | "header.name" if is_state && !leaf.text.starts_with("envoy.") => {
                 Ask::better("the filter sets the header, so that no client can choose a pod")
             }
             _ => continue,
@@ -104,26 +115,11 @@ fn session(reader: &mut Reader<'_>, pointer: &str) {
     }
 }
 
-fn parent(pointer: &str) -> &str {
-    pointer.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
-fn attribute(name: &str, value: Option<&str>) -> Ask {
-    match name {
-        "samesite" => Ask::same_site(value.unwrap_or_default()),
-        "secure" => Ask::Cookie("secure", true.into()),
-        "httponly" => Ask::Cookie("http_only", true.into()),
-        "partitioned" => Ask::Cookie("partitioned", true.into()),
-        "domain" => Ask::Cookie("domain", value.unwrap_or_default().into()),
-        _ => Ask::impossible("the filter's cookie has no such attribute"),
-    }
-}
-
 /// A route's `hash_policy`. A cookie with a `ttl` is one that Envoy sets; without, the application does.
 fn hash(reader: &mut Reader<'_>, pointer: &str) {
     for policy in reader.items(pointer) {
         let cookie = format!("{policy}/cookie");
-        if reader.get(&cookie).is_none() || reader.get(&format!("{cookie}/ttl")).is_none() {
+        if reader.get(&format!("{cookie}/ttl")).is_none() {
             reader.take(&policy, Ask::better(HASH));
             continue;
         }
@@ -135,10 +131,7 @@ fn hash(reader: &mut Reader<'_>, pointer: &str) {
                 }
                 "path" => Ask::Cookie("path", leaf.text.into()),
                 "ttl" => Ask::max_age(&leaf.text, "s"),
-                "attributes.name" => attribute(
-                    &leaf.text.to_ascii_lowercase(),
-                    reader.text(&format!("{}/value", parent(&leaf.pointer))).as_deref(),
-                ),
+                "attributes.name" => reader.attribute(&leaf),
                 _ => continue,
             };
             reader.take(&leaf.pointer, ask);

@@ -1,111 +1,140 @@
 //! The two controllers with HAProxy: haproxy-ingress (`haproxy-ingress.github.io/`, before `ingress.kubernetes.io/`) and that of HAProxy
-//! Technologies (`haproxy.org/`).
+//! Technologies (`haproxy.org/`, `haproxy.com/`, before `ingress.kubernetes.io/`). Most settings may also stand in their ConfigMap.
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::Reader;
-use crate::convert::ask::{Ask, ELSEWHERE, HASH, IDLE, UPGRADE, duration, truth};
+use crate::convert::ask::{
+    ACCESS, Ask, BALANCING, ELSEWHERE, HASH, HIDDEN, IDLE, OWN_COOKIE, UPGRADE, duration, truth,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
+const TO_A_POD: &str = "connections to a pod: `circuit_breakers`";
+const NO_TABLE: &str = "the filter counts without a table: nothing to set";
 
 /// One annotation of haproxy-ingress, without its prefix.
 pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
     let text = reader.text(pointer).unwrap_or_default();
-    let text = text.trim();
+    let prefix = pointer.strip_suffix(name).unwrap_or_default();
+    let strategy = reader.text(&format!("{prefix}session-cookie-strategy"));
+    let period = reader.text(&format!("{prefix}rate-limit-period"));
+    let is_own = strategy.is_some_and(|strategy| strategy.trim() != "insert");
     let asks = match name {
+        "session-cookie-name" if is_own => Some(vec![Ask::impossible(OWN_COOKIE)]),
+        _ => of_haproxy_ingress(name, text.trim())
+            .or_else(|| of_haproxy_technologies(name, text.trim(), period.as_deref())),
+    };
+    reader.take_all(pointer, asks.unwrap_or_else(|| vec![Ask::left(ELSEWHERE)]));
+}
+
+/// One annotation of HAProxy Technologies' controller, without its prefix.
+pub(super) fn annotation_of_haproxy_technologies(reader: &mut Reader<'_>, name: &str, pointer: &str) {
+    let text = reader.text(pointer).unwrap_or_default();
+    let prefix = pointer.strip_suffix(name).unwrap_or_default();
+    let period = reader.text(&format!("{prefix}rate-limit-period"));
+    let mut asks =
+        of_haproxy_technologies(name, text.trim(), period.as_deref()).unwrap_or_else(|| vec![Ask::left(ELSEWHERE)]);
+    if let Some(header) = reader.text(&format!("{prefix}src-ip-header")) {
+        for ask in &mut asks {
+            if let Ask::Rate { key, .. } = ask {
+                *key = address_in(&header);
+            }
+        }
+    }
+    reader.take_all(pointer, asks);
+}
+
+/// A setting in the ConfigMap of either, by its name there.
+pub(super) fn config_map(name: &str, text: &str) -> Option<Vec<Ask>> {
+    of_haproxy_ingress(name, text).or_else(|| of_haproxy_technologies(name, text, None))
+}
+
+fn of_haproxy_ingress(name: &str, text: &str) -> Option<Vec<Ask>> {
+    Some(match name {
         "affinity" if text == "cookie" => vec![Ask::ClientCookie],
         "affinity" => vec![Ask::not("`cookie`, which is the one kind that haproxy-ingress has")],
         "session-cookie-name" => vec![Ask::Cookie("name", text.into())],
         "session-cookie-domain" => vec![Ask::Cookie("domain", text.into())],
         "session-cookie-same-site" if truth(text) == Some(true) => vec![Ask::Cookie("same_site", "none".into())],
         "session-cookie-same-site" => vec![Ask::same("the default is `lax`")],
-        "session-cookie-keywords" => text.split_whitespace().filter_map(keyword).collect(),
+        "session-cookie-keywords" => text.split_whitespace().map(keyword).collect(),
         "session-cookie-strategy" if text == "insert" => vec![Ask::same("the filter sets a cookie of its own")],
-        "session-cookie-strategy" => {
-            vec![Ask::impossible("the application's own cookie is not touched; the filter sets one of its own")]
-        }
+        "session-cookie-strategy" => vec![Ask::impossible(OWN_COOKIE)],
         "session-cookie-dynamic"
         | "session-cookie-preserve"
         | "session-cookie-shared"
         | "session-cookie-value-strategy"
-        | "cookie-key" => vec![Ask::better("the cookie holds the sealed route: nothing to set")],
-        "limit-connections" => vec![Ask::per_client_in(text)],
+        | "cookie-key" => {
+            vec![Ask::better("the cookie holds the sealed route: nothing to set")]
+        }
+        "limit-connections" => vec![Ask::per_address(text)],
         // `conn_rate(1s)`, and a client that is over it is refused.
-        "limit-rps" => vec![rate(text, SECOND)],
-        "limit-whitelist" | "limit-allowlist" => vec![Ask::Exempt(text.split(',').map(str::to_owned).collect())],
+        "limit-rps" => vec![Ask::rate_of_address(text, SECOND)],
+        "limit-whitelist" | "limit-allowlist" => vec![Ask::exempt(text)],
         "balance-algorithm" if is_hash(text) => vec![Ask::better(HASH)],
-        "balance-algorithm" => vec![Ask::left("how new connections are spread: `lb_policy`")],
+        "balance-algorithm" => vec![Ask::left(BALANCING)],
         "timeout-tunnel" | "timeout-client" | "timeout-server" => vec![Ask::better(IDLE)],
-        "maxconn-server" | "maxqueue-server" => vec![Ask::left("connections to a pod: `circuit_breakers`")],
-        "service-upstream" if truth(text) == Some(true) => vec![Ask::impossible(
-            "the gateway must know the pods to lead a connection to one, and the service's address hides them",
-        )],
+        "maxconn-server" | "maxqueue-server" => vec![Ask::left(TO_A_POD)],
+        "service-upstream" if truth(text) == Some(true) => vec![Ask::impossible(HIDDEN)],
         "drain-support" | "drain-support-redispatch" => {
             vec![Ask::better("pods that drain keep their connections: DRAINING in `override_host_status`")]
         }
         "websocket" => vec![Ask::better(UPGRADE)],
-        "whitelist-source-range" | "allowlist-source-range" | "denylist-source-range" => {
-            vec![Ask::left("access by address: AuthorizationPolicy in Istio, SecurityPolicy in Envoy Gateway")]
-        }
-        _ => vec![Ask::left(ELSEWHERE)],
-    };
-    reader.take_all(pointer, asks);
+        "whitelist-source-range" | "allowlist-source-range" | "denylist-source-range" => vec![Ask::left(ACCESS)],
+        _ if is_raw(name) => vec![raw()],
+        _ => return None,
+    })
 }
 
-/// One annotation of HAProxy Technologies' controller, without its prefix.
-pub(super) fn annotation_of_haproxy_technologies(reader: &mut Reader<'_>, name: &str, pointer: &str) {
-    const PREFIX: &str = "/metadata/annotations/haproxy.org~1";
-    let text = reader.text(pointer).unwrap_or_default();
-    let text = text.trim();
-    let asks = match name {
+/// Without a period it is a second.
+fn of_haproxy_technologies(name: &str, text: &str, period: Option<&str>) -> Option<Vec<Ask>> {
+    Some(match name {
         "cookie-persistence" | "cookie-persistence-no-dynamic" => {
             let name = text.split_whitespace().next().unwrap_or_default();
             vec![Ask::ClientCookie, Ask::Cookie("name", name.into())]
         }
-        "rate-limit-requests" => {
-            let period = reader.text(&format!("{PREFIX}rate-limit-period"));
-            vec![
-                duration(period.as_deref().unwrap_or("1s"), "ms")
-                    .map_or_else(|| Ask::not("a time"), |per| rate(text, per)),
-            ]
-        }
+        "rate-limit-requests" => vec![
+            duration(period.unwrap_or("1s"), "ms")
+                .map_or_else(|| Ask::not("a time"), |per| Ask::rate_of_address(text, per)),
+        ],
         "rate-limit-period" => vec![Ask::same("`per` of the rates")],
         "rate-limit-status-code" => Ask::status(text),
-        "rate-limit-whitelist" => vec![Ask::Exempt(text.split(',').map(str::to_owned).collect())],
-        "rate-limit-size" => vec![Ask::better("the filter counts without a table: nothing to set")],
+        "rate-limit-whitelist" => vec![Ask::exempt(text)],
+        "rate-limit-size" => vec![Ask::better(NO_TABLE)],
         "load-balance" if is_hash(text) => vec![Ask::better(HASH)],
-        "load-balance" => vec![Ask::left("how new connections are spread: `lb_policy`")],
+        "load-balance" => vec![Ask::left(BALANCING)],
         "timeout-tunnel" | "timeout-client" | "timeout-server" => vec![Ask::better(IDLE)],
-        "pod-maxconn" => vec![Ask::left("connections to a pod: `circuit_breakers`")],
-        "src-ip-header" => {
-            vec![Ask::Set(
-                "limits.client.key",
-                serde_json::json!({ "header": text.to_ascii_lowercase(), "as": "address" }),
-            )]
-        }
-        _ => vec![Ask::left(ELSEWHERE)],
-    };
-    reader.take_all(pointer, asks);
+        "pod-maxconn" => vec![Ask::left(TO_A_POD)],
+        "src-ip-header" => vec![Ask::Key(address_in(text))],
+        _ if is_raw(name) => vec![raw()],
+        _ => return None,
+    })
+}
+
+/// The address in a header as a key.
+fn address_in(header: &str) -> Value {
+    json!({ "header": header.trim().to_ascii_lowercase(), "as": "address" })
+}
+
+/// Text for the configuration of HAProxy.
+fn is_raw(name: &str) -> bool {
+    name.starts_with("config-") || name.ends_with("-snippet")
+}
+
+fn raw() -> Ask {
+    Ask::impossible("a part of haproxy.cfg is not read here: convert it as a file with its section around it")
 }
 
 fn is_hash(text: &str) -> bool {
     ["source", "uri", "url_param", "hdr", "hash", "rdp-cookie"].iter().any(|kind| text.starts_with(kind))
 }
 
-/// No more than so many in the time.
-fn rate(text: &str, per: Duration) -> Ask {
-    match text.parse() {
-        Ok(0) => Ask::same("0 is no limit"),
-        Ok(requests) => Ask::Rate { requests, per, burst: requests },
-        Err(_) => Ask::not("a whole number"),
-    }
-}
-
-fn keyword(word: &str) -> Option<Ask> {
+fn keyword(word: &str) -> Ask {
     match word {
-        "httponly" => Some(Ask::Cookie("http_only", true.into())),
-        "secure" => Some(Ask::Cookie("secure", true.into())),
-        "indirect" | "nocache" => Some(Ask::Same(format!("`{word}`: the hub never sees the cookie"))),
-        _ => Some(Ask::Impossible(format!("`{word}`: the filter's cookie has no such attribute"))),
+        "httponly" | "secure" => Ask::attribute(word, ""),
+        "indirect" | "nocache" => Ask::Same(format!("`{word}`: the hub never sees the cookie")),
+        _ => Ask::Impossible(format!("`{word}`: the filter's cookie has no such attribute")),
     }
 }

@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use super::{Reader, nginx_words};
-use crate::convert::ask::{Ask, ELSEWHERE, HASH, IDLE, ROUTE, UPGRADE};
+use crate::convert::ask::{
+    ACCESS, ADDRESS, Ask, BALANCING, ELSEWHERE, HASH, HIDDEN, IDLE, PREFIX, ROUTE, SHARED, UPGRADE, VERSIONS, address,
+    truth,
+};
 
-const PREFIX: &str = "/metadata/annotations/nginx.ingress.kubernetes.io~1";
+const ANNOTATION: &str = "/metadata/annotations/nginx.ingress.kubernetes.io~1";
 /// Of `limit-rps` and `limit-rpm`, by default.
 const BURST_MULTIPLIER: u64 = 5;
+/// Envoy's way.
+pub(super) const UNBUFFERED: &str = "Envoy passes on each part as it comes";
+const BANDWIDTH: &str = "the filter limits no bandwidth";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -15,19 +21,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
     let text = reader.text(pointer).unwrap_or_default();
     let text = text.trim();
-    let of = |name: &str| reader.text(&format!("{PREFIX}{name}"));
+    let of = |name: &str| reader.text(&format!("{ANNOTATION}{name}"));
     let asks = match name {
         "affinity" if text == "cookie" => vec![Ask::ClientCookie],
         "affinity" => vec![Ask::not("`cookie`, which is the one kind that ingress-nginx has")],
         "affinity-mode" => vec![mode(text)],
         "affinity-canary-behavior" if text == "legacy" => vec![Ask::left("routes by weight choose anew, as before")],
-        "affinity-canary-behavior" => vec![Ask::left(
-            "routes by weight; `affinity.cluster_header` keeps a connection in its version: envoy/README.md, \"Versions by weight\"",
-        )],
+        "affinity-canary-behavior" => vec![Ask::left(VERSIONS)],
         "session-cookie-name" => vec![Ask::Cookie("name", text.into())],
         "session-cookie-path" => vec![Ask::Cookie("path", text.into())],
         "session-cookie-domain" => vec![Ask::Cookie("domain", text.into())],
         "session-cookie-secure" => vec![Ask::flag("secure", text)],
+        "session-cookie-partitioned" => vec![Ask::flag("partitioned", text)],
         "session-cookie-samesite" => vec![Ask::same_site(text)],
         "session-cookie-max-age" => vec![Ask::max_age(text, "s")],
         "session-cookie-expires" if of("session-cookie-max-age").is_some() => {
@@ -42,43 +47,37 @@ pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
         "session-cookie-change-on-failure" if text == "true" => {
             vec![Ask::same("a client whose pod is gone gets another one and a new cookie")]
         }
-        "session-cookie-change-on-failure" => vec![Ask::impossible(
-            "a pod that is gone has lost the connection; `strict: true` in Envoy's `stateful_session` would answer 503",
-        )],
+        "session-cookie-change-on-failure" => {
+            vec![Ask::same("the cookie keeps its pod for as long as the pod is there")]
+        }
         "session-cookie-hash" => vec![Ask::void("ingress-nginx dropped it in version 0.24")],
         "upstream-hash-by" if of("affinity").is_some() => vec![Ask::void("`affinity: cookie` wins")],
         "upstream-hash-by" | "upstream-hash-by-subset" | "upstream-hash-by-subset-size" => vec![Ask::better(HASH)],
-        "limit-connections" => vec![Ask::per_client_in(text)],
+        "limit-connections" => vec![Ask::per_address(text)],
         "limit-rps" | "limit-rpm" => vec![rate(name, text, of)],
         "limit-burst-multiplier" if of("limit-rps").or(of("limit-rpm")).is_some() => {
             vec![Ask::same("`burst` of the rates")]
         }
         "limit-burst-multiplier" => vec![Ask::void("there is no rate")],
-        "limit-whitelist" | "limit-allowlist" => {
-            vec![Ask::Exempt(text.split(',').map(str::to_owned).collect())]
-        }
-        "limit-rate" | "limit-rate-after" => vec![Ask::impossible("the filter limits no bandwidth")],
-        "whitelist-source-range" | "allowlist-source-range" | "denylist-source-range" => vec![Ask::left(
-            "access by address: AuthorizationPolicy in Istio, SecurityPolicy in Envoy Gateway, the filter `rbac` in Envoy",
-        )],
+        "limit-whitelist" | "limit-allowlist" => vec![Ask::exempt(text)],
+        "limit-rate" | "limit-rate-after" => vec![Ask::impossible(BANDWIDTH)],
+        "whitelist-source-range" | "allowlist-source-range" | "denylist-source-range" => vec![Ask::left(ACCESS)],
         "proxy-read-timeout" | "proxy-send-timeout" => vec![Ask::better(IDLE)],
-        "proxy-connect-timeout" => vec![Ask::same("1 s; a request that no pod has seen goes to another pod")],
-        "proxy-buffering" | "proxy-request-buffering" => vec![Ask::same("Envoy passes on each part as it comes")],
+        "proxy-connect-timeout" => vec![Ask::same("the rendered gateway waits 1 s, then tries another pod")],
+        "proxy-buffering" | "proxy-request-buffering" => vec![Ask::same(UNBUFFERED)],
         "proxy-http-version" => vec![Ask::better(UPGRADE)],
         "websocket-services" | "websocket" | "enable-websocket" | "websockets" => {
             vec![Ask::Void(format!("ingress-nginx has no such annotation; {UPGRADE}"))]
         }
-        "configuration-snippet" | "server-snippet" | "location-snippet" | "auth-snippet" => nginx_words::snippet(text),
-        "rewrite-target" | "app-root" | "use-regex" | "add-base-url" => {
-            vec![Ask::left("a route; the path of a hub in `hubs` is the one that clients see, any prefix included")]
-        }
+        "configuration-snippet" | "server-snippet" | "stream-snippet" | "auth-snippet" => nginx_words::snippet(text),
+        "rewrite-target" | "app-root" | "use-regex" | "add-base-url" => vec![Ask::left(PREFIX)],
         "enable-cors" => {
             vec![Ask::left("the hub's CORS policy answers; `limits.reject.allow_origins` is for refusals")]
         }
-        "load-balance" => vec![Ask::left("how new connections are spread: `lb_policy`")],
-        "service-upstream" => vec![Ask::impossible(
-            "the gateway must know the pods to lead a connection to one, and the service's address hides them",
-        )],
+        "load-balance" => vec![Ask::left(BALANCING)],
+        "service-upstream" if truth(text) == Some(false) => vec![Ask::same("the gateway knows the pods")],
+        "service-upstream" => vec![Ask::impossible(HIDDEN)],
+        _ if name.starts_with("global-rate-limit") => vec![Ask::impossible(SHARED)],
         _ if name.starts_with("canary") => vec![Ask::left(ROUTE)],
         _ if is_misspelt(name) => vec![Ask::void("ingress-nginx has no such annotation")],
         _ => vec![Ask::left(ELSEWHERE)],
@@ -86,23 +85,22 @@ pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
     reader.take_all(pointer, asks);
 }
 
-/// The controller's own settings that concern the filter.
-pub(super) fn config_map(reader: &mut Reader<'_>) {
-    for (name, pointer) in reader.members("/data") {
-        let text = reader.text(&pointer).unwrap_or_default();
-        let asks = match name.as_str() {
-            "limit-conn-status-code" | "limit-req-status-code" => Ask::status(&text),
-            "proxy-read-timeout" | "proxy-send-timeout" | "worker-shutdown-timeout" | "upstream-keepalive-timeout" => {
-                vec![Ask::better(IDLE)]
-            }
-            "use-forwarded-headers" | "forwarded-for-header" | "proxy-real-ip-cidr" | "use-proxy-protocol" => {
-                vec![Ask::left("the client's address: docs/limits.md, \"What stands before your gateway\"")]
-            }
-            "http-snippet" | "server-snippet" | "location-snippet" => nginx_words::snippet(&text),
-            _ => vec![Ask::left(ELSEWHERE)],
-        };
-        reader.take_all(&pointer, asks);
-    }
+/// A setting in the ConfigMap of the controller. None of its other settings concerns the filter.
+pub(super) fn config_map(name: &str, text: &str) -> Option<Vec<Ask>> {
+    Some(match name {
+        "limit-conn-status-code" | "limit-req-status-code" => Ask::status(text),
+        "proxy-read-timeout" | "proxy-send-timeout" | "worker-shutdown-timeout" | "upstream-keepalive-timeout" => {
+            vec![Ask::better(IDLE)]
+        }
+        "use-forwarded-headers" | "forwarded-for-header" | "proxy-real-ip-cidr" | "use-proxy-protocol" => {
+            vec![Ask::left(ADDRESS)]
+        }
+        "http-snippet" | "server-snippet" | "location-snippet" => nginx_words::snippet(text),
+        "limit-rate" | "limit-rate-after" => vec![Ask::impossible(BANDWIDTH)],
+        "load-balance" => vec![Ask::left(BALANCING)],
+        _ if name.starts_with("global-rate-limit") => vec![Ask::impossible(SHARED)],
+        _ => return None,
+    })
 }
 
 fn mode(text: &str) -> Ask {
@@ -133,7 +131,7 @@ fn rate(name: &str, text: &str, of: impl Fn(&str) -> Option<String>) -> Ask {
     let multiplier =
         number(of("limit-burst-multiplier")).filter(|multiplier| *multiplier > 0).unwrap_or(BURST_MULTIPLIER);
     let burst = requests.saturating_mul(multiplier).saturating_add(1);
-    Ask::Rate { requests, per: if name == "limit-rps" { SECOND } else { MINUTE }, burst }
+    Ask::Rate { requests, per: if name == "limit-rps" { SECOND } else { MINUTE }, burst, key: address() }
 }
 
 /// A name that sounds like affinity or a limit and is none of ingress-nginx.

@@ -1,64 +1,41 @@
 //! Istio: DestinationRules, and the labels of a Service for its own sessions.
 
 use super::Reader;
-use crate::convert::ask::{Ask, HASH};
-
-const STAYS: &str = "it stays in the DestinationRule";
+use crate::convert::ask::{Ask, BALANCING, HASH};
 
 /// A DestinationRule with its subsets and ports.
 pub(super) fn destination_rule(reader: &mut Reader<'_>) {
+    const COOKIE: &str = "loadBalancer.consistentHash.httpCookie.";
     for leaf in reader.leaves("/spec") {
         // The same in a subset, and for a port.
-        let name = leaf
-            .name
-            .trim_start_matches("subsets.")
-            .trim_start_matches("trafficPolicy.")
-            .trim_start_matches("portLevelSettings.");
-        let hash = name.strip_prefix("loadBalancer.consistentHash.");
-        let ask = match (hash, name) {
-            (Some("httpCookie.name"), _) => {
+        let name = leaf.name.trim_start_matches("subsets.").trim_start_matches("trafficPolicy.");
+        let name = name.trim_start_matches("portLevelSettings.");
+        let cookie = leaf.pointer.find("/httpCookie/").and_then(|end| leaf.pointer.get(..end));
+        // Without a life, Envoy sets none: it is the application's.
+        let sets_cookie = cookie.is_some_and(|before| reader.get(&format!("{before}/httpCookie/ttl")).is_some());
+        let ask = match name.strip_prefix(COOKIE).filter(|_| sets_cookie) {
+            Some("name") => {
                 reader.take_cookie(&leaf.pointer, Ask::Cookie("name", leaf.text.into()));
                 continue;
             }
-            (Some("httpCookie.path"), _) => Ask::Cookie("path", leaf.text.into()),
-            (Some("httpCookie.ttl"), _) => Ask::max_age(&leaf.text, "s"),
-            (Some("httpCookie.attributes.name"), _) => {
-                let value = leaf.pointer.rsplit_once('/').and_then(|(item, _)| reader.text(&format!("{item}/value")));
-                attribute(&leaf.text, &value.unwrap_or_default())
-            }
-            (Some("httpCookie.attributes.value"), _) => continue,
-            (Some(_), _) => Ask::better(HASH),
-            (None, "loadBalancer.simple") => {
-                Ask::left("how new connections are spread: it stays in the DestinationRule")
-            }
-            (None, name) if name.starts_with("connectionPool.tcp.maxConnections") => Ask::left(
+            Some("path") => Ask::Cookie("path", leaf.text.into()),
+            Some("ttl") => Ask::max_age(&leaf.text, "s"),
+            Some("attributes.name") => reader.attribute(&leaf),
+            Some("attributes.value") => continue,
+            _ if name.starts_with("loadBalancer.consistentHash.") => Ask::better(HASH),
+            _ if name == "loadBalancer.simple" => Ask::left(BALANCING),
+            _ if name == "connectionPool.tcp.maxConnections" => Ask::left(
                 "it stays in the DestinationRule; each WebSocket is a connection, and `limits` holds for clients and hubs",
             ),
-            (None, name)
-                if name.starts_with("connectionPool.http.idleTimeout") || name.contains("maxConnectionDuration") =>
-            {
-                Ask::left(
-                    "it stays in the DestinationRule; it must be longer than a connection is silent, which is 15 s",
-                )
+            _ if name.ends_with("maxConnectionDuration") => {
+                Ask::left("it stays in the DestinationRule, and may close connections that are so old")
             }
-            (None, name) if name.starts_with("connectionPool.") => Ask::left(STAYS),
-            (None, name) if name.starts_with("outlierDetection.") => Ask::left(
+            _ if name.starts_with("outlierDetection.") => Ask::left(
                 "it stays in the DestinationRule; a pod that it ejects keeps its connections: UNHEALTHY in `override_host_status`",
             ),
-            _ => Ask::left(STAYS),
+            _ => Ask::left("it stays in the DestinationRule"),
         };
         reader.take(&leaf.pointer, ask);
-    }
-}
-
-fn attribute(name: &str, value: &str) -> Ask {
-    match name.to_ascii_lowercase().as_str() {
-        "samesite" => Ask::same_site(value),
-        "secure" => Ask::Cookie("secure", true.into()),
-        "httponly" => Ask::Cookie("http_only", true.into()),
-        "partitioned" => Ask::Cookie("partitioned", true.into()),
-        "domain" => Ask::Cookie("domain", value.into()),
-        _ => Ask::impossible("the filter's cookie has no such attribute"),
     }
 }
 

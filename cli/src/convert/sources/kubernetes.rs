@@ -2,24 +2,27 @@
 
 use super::Reader;
 use super::{envoy, haproxy_ingress, ingress_nginx, istio, nginx_inc, traefik};
-use crate::convert::ask::{Ask, ELSEWHERE, ROUTE};
+use crate::convert::ask::{Ask, ELSEWHERE, ROUTE, UNREAD};
 
-/// Annotations by prefix. One Ingress may carry those of several controllers.
+/// Reads an annotation by its name without the prefix.
 type Annotation = fn(&mut Reader<'_>, &str, &str);
+/// One Ingress may carry those of several controllers.
 const ANNOTATIONS: [(&str, Annotation); 11] = [
     ("nginx.ingress.kubernetes.io/", ingress_nginx::annotation),
     ("nginx.org/", nginx_inc::annotation),
     ("nginx.com/", nginx_inc::annotation),
     ("haproxy-ingress.github.io/", haproxy_ingress::annotation),
     ("haproxy.org/", haproxy_ingress::annotation_of_haproxy_technologies),
-    ("ingress.haproxy.org/", haproxy_ingress::annotation_of_haproxy_technologies),
+    ("haproxy.com/", haproxy_ingress::annotation_of_haproxy_technologies),
     ("traefik.ingress.kubernetes.io/", traefik::annotation),
-    // Only where the Ingress is for the controller that reads it.
+    // Of both controllers with HAProxy, in their old versions.
     ("ingress.kubernetes.io/", haproxy_ingress::annotation),
-    ("kubernetes.io/", no_affinity),
-    ("cert-manager.io/", no_affinity),
-    ("external-dns.alpha.kubernetes.io/", no_affinity),
+    ("kubernetes.io/", elsewhere),
+    ("cert-manager.io/", elsewhere),
+    ("external-dns.alpha.kubernetes.io/", elsewhere),
 ];
+/// So many segments below a path are pages of it: the settings name each segment.
+const DEPTH: usize = 3;
 
 pub(super) fn read(reader: &mut Reader<'_>) {
     let kind = reader.text("/kind").unwrap_or_default();
@@ -39,24 +42,30 @@ pub(super) fn read(reader: &mut Reader<'_>) {
         "Service" => {
             annotations(reader);
             istio::labels(reader);
-        }
-        "ConfigMap" => ingress_nginx::config_map(reader),
-        "IngressRoute" => traefik::ingress_route(reader),
-        "Middleware" => traefik::middleware(reader, "/spec"),
-        "TraefikService" => traefik::service(reader, "/spec"),
-        "DestinationRule" => istio::destination_rule(reader),
-        "EnvoyFilter" => envoy::read(reader),
-        "Policy" => nginx_inc::policy(reader),
-        "VirtualServer" => nginx_inc::virtual_server(reader),
-        "VirtualService" | "HTTPRoute" | "Gateway" | "IngressClass" | "VirtualServerRoute" => {
             reader.take_resource(Ask::left(ROUTE));
         }
-        _ => {
+        "ConfigMap" => config_map(reader),
+        "IngressRoute" => traefik::ingress_route(reader),
+        "Middleware" => traefik::middleware(reader, "/spec"),
+        "TraefikService" => {
+            traefik::service(reader, "/spec");
+            reader.take_resource(Ask::left(ROUTE));
+        }
+        "DestinationRule" => istio::destination_rule(reader),
+        "EnvoyFilter" => {
+            envoy::read(reader);
+            reader.take_resource(Ask::left("it stays, but for what is said here of its parts"));
+        }
+        "Policy" => nginx_inc::policy(reader),
+        "VirtualServer" | "VirtualServerRoute" => nginx_inc::virtual_server(reader),
+        "VirtualService" | "Gateway" | "IngressClass" => reader.take_resource(Ask::left(ROUTE)),
+        "Deployment" | "DaemonSet" | "StatefulSet" | "Namespace" | "Secret" | "ServiceAccount" => {
             reader.take_resource(Ask::left(ELSEWHERE));
             for place in ["/metadata/annotations", "/spec/template/metadata/annotations"] {
                 linkerd(reader, place);
             }
         }
+        _ => reader.take_resource(Ask::left(UNREAD)),
     }
 }
 
@@ -65,9 +74,13 @@ fn annotations(reader: &mut Reader<'_>) {
         let known = ANNOTATIONS.iter().find_map(|(prefix, annotation)| Some((name.strip_prefix(prefix)?, annotation)));
         match known {
             Some((name, annotation)) => annotation(reader, name, &pointer),
-            None => reader.take(&pointer, Ask::left(ELSEWHERE)),
+            None => reader.take(&pointer, Ask::left(UNREAD)),
         }
     }
+}
+
+fn elsewhere(reader: &mut Reader<'_>, _: &str, pointer: &str) {
+    reader.take(pointer, Ask::left(ELSEWHERE));
 }
 
 /// In its mode for ingress controllers Linkerd chooses the pod.
@@ -83,18 +96,29 @@ fn linkerd(reader: &mut Reader<'_>, annotations: &str) {
     }
 }
 
-fn no_affinity(reader: &mut Reader<'_>, _: &str, pointer: &str) {
-    reader.take(pointer, Ask::left(ELSEWHERE));
+/// The settings of a controller, whichever it is.
+fn config_map(reader: &mut Reader<'_>) {
+    for (name, pointer) in reader.members("/data") {
+        let text = reader.text(&pointer).unwrap_or_default();
+        let asks = ingress_nginx::config_map(&name, &text)
+            .or_else(|| haproxy_ingress::config_map(&name, text.trim()))
+            .unwrap_or_else(|| vec![Ask::left(UNREAD)]);
+        reader.take_all(&pointer, asks);
+    }
 }
 
 /// Paths and services. Both spellings of a service: `networking.k8s.io/v1`, and `v1beta1` before.
 fn rules(reader: &mut Reader<'_>) {
+    let asks_for_cookie = reader.members("/metadata/annotations").iter().any(|(name, _)| {
+        ["/affinity", "sticky-cookie-services", "/cookie-persistence"].iter().any(|end| name.ends_with(end))
+    });
     for rule in reader.items("/spec/rules") {
         for path in reader.items(&format!("{rule}/http/paths")) {
             service(reader, &format!("{path}/backend"));
-            let written = reader.text(&format!("{path}/path")).unwrap_or_else(|| "/".to_owned());
-            let place = if reader.get(&format!("{path}/path")).is_some() { format!("{path}/path") } else { path };
-            reader.take(&place, Ask::Pages(written));
+            let place = format!("{path}/path");
+            let Some(text) = reader.text(&place).filter(|_| asks_for_cookie) else { continue };
+            let is_exact = reader.text(&format!("{path}/pathType")).as_deref() == Some("Exact");
+            reader.take(&place, Ask::Pages(pages(&text, is_exact)));
         }
     }
     for backend in ["/spec/defaultBackend", "/spec/backend"] {
@@ -103,11 +127,18 @@ fn rules(reader: &mut Reader<'_>) {
     reader.take_resource(Ask::left(ROUTE));
 }
 
+/// A path and those below it.
+fn pages(path: &str, is_exact: bool) -> Vec<String> {
+    let path = path.trim_end_matches('/');
+    let below = (1..=DEPTH).map(|depth| format!("{path}{}", "/*".repeat(depth)));
+    let itself = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
+    std::iter::once(itself).chain(below.filter(|_| !is_exact)).collect()
+}
+
 fn service(reader: &mut Reader<'_>, backend: &str) {
     let first = |pointers: [&str; 2]| pointers.iter().find_map(|below| reader.text(&format!("{backend}{below}")));
     let Some(name) = first(["/service/name", "/serviceName"]) else { return };
     let port = first(["/service/port/number", "/servicePort"]).and_then(|port| port.parse().ok());
-    let namespace = reader.text("/metadata/namespace").unwrap_or_else(|| "default".to_owned());
-    // A port by name is looked up by whoever sees the Service: port 80 is what nearly all have.
-    reader.take(backend, Ask::Service(format!("{name}.{namespace}"), port.unwrap_or(80)));
+    let namespace = reader.namespace();
+    reader.take(backend, Ask::Service { name, namespace, port });
 }

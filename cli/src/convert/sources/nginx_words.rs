@@ -1,6 +1,9 @@
 //! What several sources share with nginx: directives in a snippet, and variables as keys.
 
-use crate::convert::ask::{Ask, ELSEWHERE, HASH, IDLE, UPGRADE};
+use serde_json::{Value, json};
+
+use super::ingress_nginx::UNBUFFERED;
+use crate::convert::ask::{ADDRESS, Ask, ELSEWHERE, HASH, IDLE, UPGRADE, address, header_key};
 
 /// What each directive of a snippet asks for.
 pub(super) fn snippet(text: &str) -> Vec<Ask> {
@@ -19,13 +22,9 @@ fn directive(directive: &str) -> Ask {
         }
         "proxy_http_version" => Ask::better(UPGRADE),
         "proxy_read_timeout" | "proxy_send_timeout" => Ask::better(IDLE),
-        "proxy_buffering" | "proxy_cache" | "proxy_request_buffering" => {
-            Ask::same("Envoy passes on each part as it comes")
-        }
+        "proxy_buffering" | "proxy_cache" | "proxy_request_buffering" => Ask::same(UNBUFFERED),
         "hash" | "ip_hash" => Ask::better(HASH),
-        "real_ip_header" | "set_real_ip_from" | "real_ip_recursive" => {
-            Ask::left("the client's address: docs/limits.md, \"What stands before your gateway\"")
-        }
+        "real_ip_header" | "set_real_ip_from" | "real_ip_recursive" => Ask::left(ADDRESS),
         "limit_conn" | "limit_req" | "limit_conn_zone" | "limit_req_zone" => Ask::impossible(
             "a snippet's limit is not read, as its zone stands elsewhere: write `limits` by hand, docs/limits.md",
         ),
@@ -46,21 +45,16 @@ fn named(directive: &str, ask: Ask) -> Ask {
     }
 }
 
-/// The client's key that nginx has in a variable, such as `${binary_remote_addr}` or `$http_x_user`.
-pub(super) fn key(text: &str) -> Ask {
+/// The client's key that nginx has in a variable, such as `${binary_remote_addr}` or `$http_x_user`, if the filter knows it.
+pub(super) fn key(text: &str) -> Option<Value> {
     let name = text.trim_matches(['$', '{', '}', ' ']);
-    let header = |name: &str| name.replace('_', "-");
     if ["binary_remote_addr", "remote_addr"].contains(&name) {
-        Ask::same("the source address is the default")
-    } else if let Some(name) = name.strip_prefix("http_") {
-        Ask::key("header", &header(name))
-    } else if let Some(name) = name.strip_prefix("cookie_") {
-        Ask::Set("limits.client.key", serde_json::json!({ "cookie": name }))
-    } else if let Some(name) = name.strip_prefix("arg_") {
-        Ask::Set("limits.client.key", serde_json::json!({ "query": name }))
-    } else if let Some(name) = name.strip_prefix("jwt_claim_") {
-        Ask::Set("limits.client.key", serde_json::json!({ "jwt_claim": name }))
-    } else {
-        Ask::impossible("nothing that the filter knows a client by: docs/limits.md, \"Choosing a key\"")
+        return Some(address());
     }
+    let of = |prefix: &str| name.strip_prefix(prefix);
+    of("http_")
+        .map(|name| header_key(&name.replace('_', "-")))
+        .or_else(|| of("cookie_").map(|name| json!({ "cookie": name })))
+        .or_else(|| of("arg_").map(|name| json!({ "query": name })))
+        .or_else(|| of("jwt_claim_").map(|name| json!({ "jwt_claim": name })))
 }

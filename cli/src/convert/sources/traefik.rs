@@ -1,58 +1,65 @@
 //! Traefik: its resources, labels of Compose and Swarm, annotations, and the file provider. All have the same middlewares and services,
-//! and differ in how a name is written.
+//! and differ in how a name is written. Names compare without case, as Traefik compares them.
+
+use serde_json::Value;
 
 use super::{Leaf, Reader};
-use crate::convert::ask::{Ask, ELSEWHERE, ROUTE, duration, truth};
+use crate::convert::ask::{
+    ACCESS, ADDRESS, Ask, ELSEWHERE, HASH, HIDDEN, NOBODY, PREFIX, ROUTE, SHARED, VERSIONS, address, duration,
+    header_key, truth,
+};
 
 /// An IngressRoute: its services may be sticky.
 pub(super) fn ingress_route(reader: &mut Reader<'_>) {
     for route in reader.items("/spec/routes") {
         for service in reader.items(&format!("{route}/services")) {
             self::service(reader, &service);
-            let name = reader.text(&format!("{service}/name"));
-            let namespace = reader.text("/metadata/namespace").unwrap_or_else(|| "default".to_owned());
-            let port = reader.text(&format!("{service}/port")).and_then(|port| port.parse().ok()).unwrap_or(80);
-            if let (Some(name), true) =
-                (name, reader.text(&format!("{service}/kind")).as_deref() != Some("TraefikService"))
-            {
-                reader.take(&service, Ask::Service(format!("{name}.{namespace}"), port));
+            let is_other = reader.text(&format!("{service}/kind")).as_deref() == Some("TraefikService");
+            let port = reader.text(&format!("{service}/port")).and_then(|port| port.parse().ok());
+            if let Some(name) = reader.text(&format!("{service}/name")).filter(|_| !is_other) {
+                let namespace = reader.text(&format!("{service}/namespace")).unwrap_or_else(|| reader.namespace());
+                reader.take(&service, Ask::Service { name, namespace, port });
             }
         }
     }
     reader.take_resource(Ask::left(ROUTE));
 }
 
-/// A service, or several by weight, each with `sticky`.
+/// A service, or several by weight.
 pub(super) fn service(reader: &mut Reader<'_>, pointer: &str) {
-    let leaves = reader.leaves(pointer);
-    for leaf in &leaves {
-        let name = leaf.name.to_ascii_lowercase();
-        if let Some(at) = name.find("sticky.cookie") {
-            let attribute = name.get(at + "sticky.cookie".len()..).unwrap_or_default();
-            sticky(reader, leaf, attribute.trim_start_matches('.'));
-        } else if ["strategy", "healthcheck.path", "passhostheader"].contains(&name.as_str()) {
-            reader.take(&leaf.pointer, Ask::left(ELSEWHERE));
-        }
+    for leaf in reader.leaves(pointer) {
+        of_service(reader, &leaf, &leaf.name.to_ascii_lowercase());
     }
 }
 
-/// An attribute of a sticky service; none at all makes it sticky, too.
+/// Returns whether it is about affinity.
+fn of_service(reader: &mut Reader<'_>, leaf: &Leaf, name: &str) -> bool {
+    let text = leaf.text.as_str();
+    if name.contains("weighted.sticky") {
+        reader.take(&leaf.pointer, Ask::left(VERSIONS));
+    } else if let Some((_, attribute)) = name.split_once("sticky").or_else(|| name.split_once("stickiness")) {
+        sticky(reader, leaf, attribute.trim_start_matches(".cookie").trim_start_matches('.'));
+    } else if name.ends_with("strategy") {
+        let ask = if text.eq_ignore_ascii_case("hrw") { Ask::better(HASH) } else { Ask::left(ELSEWHERE) };
+        reader.take(&leaf.pointer, ask);
+    } else if (name.ends_with("nativelb") || name.ends_with("lbswarm")) && truth(text) == Some(true) {
+        reader.take(&leaf.pointer, Ask::impossible(HIDDEN));
+    } else {
+        return false;
+    }
+    true
+}
+
+/// An attribute of a sticky service; none at all makes it sticky, too. `cookiename` is that of Traefik 1.
 fn sticky(reader: &mut Reader<'_>, leaf: &Leaf, attribute: &str) {
     let text = leaf.text.as_str();
     let ask = match attribute {
         "" if truth(text) == Some(false) => return reader.take(&leaf.pointer, Ask::same("no affinity by a cookie")),
         "" => return reader.take(&leaf.pointer, Ask::ClientCookie),
-        "name" => Ask::Cookie("name", text.into()),
-        "path" => Ask::Cookie("path", text.into()),
-        "domain" => Ask::Cookie("domain", text.into()),
-        "secure" => Ask::flag("secure", text),
-        "httponly" => Ask::flag("http_only", text),
-        "samesite" => Ask::same_site(text),
-        "maxage" if text == "0" => {
-            Ask::same("a cookie of the browser's session lives for `max_age` here, which is a day")
-        }
+        "name" | "cookiename" => Ask::Cookie("name", text.into()),
         "maxage" => Ask::max_age(text, "s"),
         "expires" => Ask::better("`Max-Age` is in every cookie"),
+        "path" | "domain" | "secure" | "httponly" | "samesite" => Ask::attribute(attribute, text),
         _ => Ask::void("Traefik has no such attribute"),
     };
     reader.take_cookie(&leaf.pointer, ask);
@@ -62,127 +69,127 @@ fn sticky(reader: &mut Reader<'_>, leaf: &Leaf, attribute: &str) {
 pub(super) fn middleware(reader: &mut Reader<'_>, pointer: &str) {
     for (kind, own) in reader.members(pointer) {
         let leaves = reader.leaves(&own);
-        let find =
-            |name: &str| leaves.iter().find(|leaf| leaf.name.eq_ignore_ascii_case(name)).map(|leaf| leaf.text.clone());
-        let has = |prefix: &str| {
-            leaves.iter().any(|leaf| leaf.name.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase()))
-        };
-        let limit = Limit { find: &find, has: &has };
-        match kind.to_ascii_lowercase().as_str() {
-            "ratelimit" => {
-                for leaf in &leaves {
-                    let ask = limit.of_rate(&leaf.name.to_ascii_lowercase(), &leaf.text);
-                    reader.take(&leaf.pointer, ask);
-                }
-            }
-            "inflightreq" => {
-                for leaf in &leaves {
-                    let ask = limit.in_flight(&leaf.name.to_ascii_lowercase(), &leaf.text);
-                    reader.take(&leaf.pointer, ask);
-                }
-            }
-            other => reader.take(&own, elsewhere(other)),
+        let values = leaves.iter().map(|leaf| (leaf.name.to_ascii_lowercase(), leaf.text.clone()));
+        let middleware = Middleware(values.collect());
+        let kind = kind.to_ascii_lowercase();
+        if !Middleware::LIMITS.contains(&kind.as_str()) {
+            reader.take(&own, elsewhere(&kind));
+            continue;
+        }
+        for leaf in &leaves {
+            reader.take(&leaf.pointer, middleware.ask(&kind, &leaf.name.to_ascii_lowercase(), &leaf.text));
         }
     }
 }
 
 fn elsewhere(kind: &str) -> Ask {
     match kind {
-        "stripprefix" | "stripprefixregex" | "addprefix" | "replacepath" | "replacepathregex" => {
-            Ask::left("a route; the path of a hub in `hubs` is the one that clients see, any prefix included")
-        }
+        "stripprefix" | "stripprefixregex" | "addprefix" | "replacepath" | "replacepathregex" => Ask::left(PREFIX),
         "buffering" => Ask::left("do not buffer hubs: event streams and WebSockets would not get through"),
         "compress" => Ask::left("do not compress event streams: they would come late"),
-        "ipallowlist" | "ipwhitelist" => Ask::left(
-            "access by address: AuthorizationPolicy in Istio, SecurityPolicy in Envoy Gateway, the filter `rbac` in Envoy",
-        ),
+        "ipallowlist" | "ipwhitelist" => Ask::left(ACCESS),
         _ => Ask::left(ELSEWHERE),
     }
 }
 
-/// A limit with what stands beside a value.
-struct Limit<'a> {
-    find: &'a dyn Fn(&str) -> Option<String>,
-    has: &'a dyn Fn(&str) -> bool,
-}
+/// A limit, by the names of its settings in lower case.
+struct Middleware(Vec<(String, String)>);
 
-impl Limit<'_> {
-    fn of_rate(&self, name: &str, text: &str) -> Ask {
-        match name {
-            "average" if (self.has)("sourceCriterion.requestHost") => {
-                Ask::impossible("a rate for a host as a whole: rates of the filter are each client's")
-            }
-            "average" => self
+impl Middleware {
+    const LIMITS: [&str; 2] = ["ratelimit", "inflightreq"];
+
+    fn value(&self, wanted: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.as_str())
+    }
+
+    fn ask(&self, kind: &str, name: &str, text: &str) -> Ask {
+        match (kind, name) {
+            ("ratelimit", "average") => self
                 .rate(text)
                 .unwrap_or_else(|| Ask::not("a whole number, with a `period` and a `burst` that are right")),
-            "period" => Ask::same("`per` of the rates"),
-            "burst" => Ask::same("`burst` of the rates"),
-            _ if name.starts_with("redis.") => {
-                Ask::impossible("each gateway counts for itself: divide the rate by their number, docs/limits.md")
-            }
+            ("ratelimit", "period") => Ask::same("`per` of the rates"),
+            ("ratelimit", "burst") => Ask::same("`burst` of the rates"),
+            ("inflightreq", "amount") => match (text.parse::<u64>(), self.key()) {
+                (Err(_), _) => Ask::not("a whole number"),
+                (Ok(0), _) => Ask::impossible(NOBODY),
+                (Ok(most), Some(key)) => Ask::PerClient(most, key),
+                // Without a criterion it counts for the host, that is for all clients together.
+                (Ok(most), None) => Ask::Set("limits.connections.total", most.into()),
+            },
+            _ if name.starts_with("redis.") => Ask::impossible(SHARED),
             _ => criterion(name, text),
         }
     }
 
-    /// A token bucket, as here.
+    /// A token bucket, as here. Without a criterion, it is the address's.
     fn rate(&self, average: &str) -> Option<Ask> {
         let requests: u64 = average.parse().ok()?;
         if requests == 0 {
             return Some(Ask::same("0 is no limit"));
         }
-        let per = duration((self.find)("period").as_deref().unwrap_or("1s"), "s")?;
-        let burst = (self.find)("burst").map_or(Some(1), |burst| burst.parse().ok())?;
-        Some(Ask::Rate { requests, per, burst: burst.max(1) })
+        if self.value("sourcecriterion.requesthost").is_some() {
+            return Some(Ask::impossible("a rate for a host as a whole: rates of the filter are each client's"));
+        }
+        let per = duration(self.value("period").unwrap_or("1s"), "s")?;
+        let burst: u64 = self.value("burst").map_or(Some(1), |burst| burst.parse().ok())?;
+        Some(Ask::Rate { requests, per, burst: burst.max(1), key: self.key().unwrap_or_else(address) })
     }
 
-    /// Without a criterion it counts for the host, that is for all clients together.
-    fn in_flight(&self, name: &str, text: &str) -> Ask {
-        match (name, text.parse::<u64>()) {
-            ("amount", Err(_)) => Ask::not("a whole number"),
-            ("amount", Ok(0)) => Ask::same("0 is no limit"),
-            ("amount", Ok(most))
-                if (self.has)("sourceCriterion.ipStrategy") || (self.has)("sourceCriterion.requestHeaderName") =>
-            {
-                Ask::per_client(most)
-            }
-            ("amount", Ok(most)) => Ask::Set("limits.connections.total", most.into()),
-            _ => criterion(name, text),
-        }
+    /// What it counts by, unless that is the host.
+    fn key(&self) -> Option<Value> {
+        let is_by_address = self.0.iter().any(|(name, _)| name.starts_with("sourcecriterion.ipstrategy"));
+        let header = self.value("sourcecriterion.requestheadername").map(header_key);
+        header.or_else(|| is_by_address.then(address))
     }
 }
 
 fn criterion(name: &str, text: &str) -> Ask {
     match name.strip_prefix("sourcecriterion.").unwrap_or(name) {
-        "requestheadername" => Ask::key("header", text),
+        "requestheadername" => Ask::key(Some(header_key(text))),
         "requesthost" => Ask::same("all clients together"),
+        "ipstrategy" => Ask::same("the source address is the default"),
         "ipstrategy.depth" if text == "0" => Ask::same("the source address is the default"),
-        "ipstrategy.depth" | "ipstrategy.excludedips" => Ask::left(
-            "the client's address: `xff_num_trusted_hops`, docs/limits.md, \"What stands before your gateway\"",
-        ),
+        "ipstrategy.depth" | "ipstrategy.excludedips" => Ask::left(ADDRESS),
         "ipstrategy.ipv6subnet" => text
             .parse::<u64>()
             .map_or_else(|_| Ask::not("a number of bits"), |bits| Ask::Set("limits.client.ipv6_prefix", bits.into())),
-        "ipstrategy" => Ask::same("the source address is the default"),
         _ => Ask::void("Traefik has no such setting"),
     }
 }
 
-/// An annotation of a Service or an Ingress, without its prefix. `affinity` and `session-cookie-name` are those of Traefik 1.
+/// An annotation of a Service or an Ingress, without its prefix. `affinity` and the like are those of Traefik 1.
 pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
-    let leaf = |reader: &Reader<'_>| Leaf {
-        pointer: pointer.to_owned(),
-        name: name.to_owned(),
-        text: reader.text(pointer).unwrap_or_default(),
-    };
-    let own = leaf(reader);
+    let text = reader.text(pointer).unwrap_or_default();
+    let leaf = Leaf { pointer: pointer.to_owned(), name: name.to_owned(), text };
     match name {
-        "affinity" => sticky(reader, &own, ""),
-        "session-cookie-name" => sticky(reader, &own, "name"),
-        _ => match name.strip_prefix("service.sticky.cookie") {
-            Some(attribute) => sticky(reader, &own, attribute.trim_start_matches('.')),
-            None if name.starts_with("router.") => reader.take(pointer, Ask::left(ROUTE)),
-            None => reader.take(pointer, Ask::left(ELSEWHERE)),
-        },
+        "affinity" => sticky(reader, &leaf, ""),
+        "session-cookie-name" => sticky(reader, &leaf, "name"),
+        "max-conn-amount" => {
+            let prefix = pointer.strip_suffix(name).unwrap_or_default();
+            let by = reader.text(&format!("{prefix}max-conn-extractor-func"));
+            reader.take(pointer, max_connections(&leaf.text, by.as_deref()));
+        }
+        "max-conn-extractor-func" => reader.take(pointer, Ask::same("what `max-conn-amount` counts by")),
+        "rate-limit" => reader.take(
+            pointer,
+            Ask::impossible("the rates of Traefik 1 are not read: write `limits` by hand, docs/limits.md"),
+        ),
+        _ if of_service(reader, &leaf, &name.to_ascii_lowercase()) => {}
+        _ if name.starts_with("router.") => reader.take(pointer, Ask::left(ROUTE)),
+        _ => reader.take(pointer, Ask::left(ELSEWHERE)),
+    }
+}
+
+/// The limit of Traefik 1, which counts for the host unless it has another function.
+fn max_connections(amount: &str, by: Option<&str>) -> Ask {
+    match (amount.trim().parse::<u64>(), by) {
+        (Err(_), _) => Ask::not("a whole number"),
+        (Ok(0), _) => Ask::impossible(NOBODY),
+        (Ok(most), Some("client.ip")) => Ask::PerClient(most, address()),
+        (Ok(most), Some(by)) if by.starts_with("request.header.") => {
+            Ask::PerClient(most, header_key(by.trim_start_matches("request.header.")))
+        }
+        (Ok(most), _) => Ask::Set("limits.connections.total", most.into()),
     }
 }
 
@@ -203,67 +210,53 @@ pub(super) fn file(reader: &mut Reader<'_>) {
 
 /// Labels in a Compose file, as a list or as an object, of the service or of its deployment in Swarm.
 pub(super) fn compose(reader: &mut Reader<'_>) {
-    for (name, service) in reader.members("/services") {
+    for (service, pointer) in reader.members("/services") {
         let mut labels = Vec::new();
         for place in ["labels", "deploy/labels"] {
-            let pointer = format!("{service}/{place}");
-            labels.extend(
-                reader.members(&pointer).into_iter().map(|(name, at)| (name, reader.text(&at).unwrap_or_default(), at)),
-            );
-            labels.extend(reader.items(&pointer).into_iter().filter_map(|at| {
-                let text = reader.text(&at)?;
-                let (name, value) = text.split_once('=').unwrap_or((&text, "true"));
-                Some((name.trim().to_owned(), value.trim().to_owned(), at))
+            let list = format!("{pointer}/{place}");
+            let as_members = reader.members(&list).into_iter().map(|(name, pointer)| {
+                let text = reader.text(&pointer).unwrap_or_default();
+                Leaf { pointer, name, text }
+            });
+            labels.extend(as_members);
+            labels.extend(reader.items(&list).into_iter().filter_map(|pointer| {
+                let label = reader.text(&pointer)?;
+                let (name, text) = label.split_once('=').unwrap_or((&label, "true"));
+                Some(Leaf { pointer, name: name.trim().to_owned(), text: text.trim().to_owned() })
             }));
         }
-        let ours: Vec<_> =
-            labels.into_iter().filter(|(name, ..)| name.to_ascii_lowercase().starts_with("traefik.")).collect();
-        let value = |wanted: &str| {
-            ours.iter().find(|(name, ..)| name.eq_ignore_ascii_case(wanted)).map(|(_, value, _)| value.clone())
-        };
-        for (label, text, pointer) in &ours {
-            self::label(reader, &name, &label.to_ascii_lowercase(), text, pointer, &value, &ours);
+        labels.iter_mut().for_each(|label| label.name.make_ascii_lowercase());
+        labels.retain(|label| label.name.starts_with("traefik."));
+        for label in &labels {
+            self::label(reader, &service, label, &labels);
         }
     }
 }
 
-fn label(
-    reader: &mut Reader<'_>,
-    service: &str,
-    label: &str,
-    text: &str,
-    pointer: &str,
-    value: &dyn Fn(&str) -> Option<String>,
-    all: &[(String, String, String)],
-) {
-    if let Some(at) = label.find(".loadbalancer.sticky.cookie").or_else(|| label.find(".loadbalancer.sticky")) {
-        let attribute = label
-            .get(at..)
-            .unwrap_or_default()
-            .trim_start_matches(".loadbalancer.sticky")
-            .trim_start_matches(".cookie");
-        let leaf = Leaf { pointer: pointer.to_owned(), name: label.to_owned(), text: text.to_owned() };
-        return sticky(reader, &leaf, attribute.trim_start_matches('.'));
-    }
-    for kind in ["ratelimit", "inflightreq"] {
-        if let Some((before, name)) = label.split_once(&format!(".{kind}.")) {
+fn label(reader: &mut Reader<'_>, service: &str, label: &Leaf, all: &[Leaf]) {
+    let name = label.name.as_str();
+    for kind in Middleware::LIMITS {
+        if let Some((before, own)) = name.split_once(&format!(".{kind}.")) {
             let prefix = format!("{before}.{kind}.");
-            let find = |name: &str| value(&format!("{prefix}{name}"));
-            let has = |below: &str| {
-                let wanted = format!("{prefix}{below}").to_ascii_lowercase();
-                all.iter().any(|(label, ..)| label.to_ascii_lowercase().starts_with(&wanted))
-            };
-            let limit = Limit { find: &find, has: &has };
-            let ask = if kind == "ratelimit" { limit.of_rate(name, text) } else { limit.in_flight(name, text) };
-            return reader.take(pointer, ask);
+            let values = all.iter().filter_map(|leaf| Some((leaf.name.strip_prefix(&prefix)?, &leaf.text)));
+            let middleware = Middleware(values.map(|(name, text)| (name.to_owned(), text.clone())).collect());
+            return reader.take(&label.pointer, middleware.ask(kind, own, &label.text));
         }
     }
-    if label.ends_with(".loadbalancer.server.port") {
-        if let Ok(port) = text.parse() {
-            reader.take(pointer, Ask::Service(service.to_owned(), port));
-        }
-        return reader.take(pointer, Ask::left(ROUTE));
+    if name.ends_with(".maxconn.amount") {
+        let by = all.iter().find(|leaf| leaf.name.ends_with(".maxconn.extractorfunc"));
+        return reader.take(&label.pointer, max_connections(&label.text, by.map(|by| by.text.as_str())));
     }
-    let kind = label.strip_prefix("traefik.http.middlewares.").and_then(|rest| rest.split('.').nth(1));
-    reader.take(pointer, kind.map_or_else(|| Ask::left(ROUTE), elsewhere));
+    if name.contains(".loadbalancer.") || name.contains(".weighted.") {
+        if of_service(reader, label, name) {
+            return;
+        }
+        if let Some(port) = label.text.parse().ok().filter(|_| name.ends_with(".server.port")) {
+            let (name, namespace) = (service.to_owned(), "default".to_owned());
+            reader.take(&label.pointer, Ask::Service { name, namespace, port: Some(port) });
+        }
+        return reader.take(&label.pointer, Ask::left(ROUTE));
+    }
+    let kind = name.strip_prefix("traefik.http.middlewares.").and_then(|rest| rest.split('.').nth(1));
+    reader.take(&label.pointer, kind.map_or_else(|| Ask::left(ROUTE), elsewhere));
 }

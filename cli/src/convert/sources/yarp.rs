@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Reader;
-use crate::convert::ask::{Ask, ELSEWHERE, HASH, IDLE, ROUTE, truth, written};
+use crate::convert::ask::{Ask, BALANCING, ELSEWHERE, IDLE, PREFIX, ROUTE, truth, written};
 
 /// The clusters, their affinity above all.
 pub(super) fn read(reader: &mut Reader<'_>) {
@@ -13,6 +13,7 @@ pub(super) fn read(reader: &mut Reader<'_>) {
             reader.text(&format!("{cluster}/SessionAffinity/Enabled")).is_some_and(|text| truth(&text) == Some(true));
         let policy = reader.text(&format!("{cluster}/SessionAffinity/Policy")).unwrap_or_default();
         let by_header = policy.eq_ignore_ascii_case("CustomHeader");
+        let has_max_age = reader.get(&format!("{cluster}/SessionAffinity/Cookie/MaxAge")).is_some();
         for leaf in reader.leaves(&cluster) {
             let ask = match leaf.name.strip_prefix("SessionAffinity.") {
                 Some("Enabled" | "Policy" | "AffinityKeyName") if is_on && by_header => {
@@ -21,7 +22,7 @@ pub(super) fn read(reader: &mut Reader<'_>) {
                 Some(name) if !is_on => {
                     Ask::void(if name == "Enabled" { "no affinity" } else { "`SessionAffinity` is not enabled" })
                 }
-                Some(name) => affinity(name, &leaf.text),
+                Some(name) => affinity(name, &leaf.text, has_max_age),
                 None => of_cluster(&leaf.name),
             };
             reader.take(&leaf.pointer, ask);
@@ -29,9 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>) {
     }
     for leaf in reader.leaves(&format!("{top}/Routes")) {
         let ask = match leaf.name.rsplit('.').next().unwrap_or_default() {
-            "PathRemovePrefix" | "PathPrefix" | "PathPattern" => {
-                Ask::left("a route; the path of a hub in `hubs` is the one that clients see, any prefix included")
-            }
+            "PathRemovePrefix" | "PathPrefix" | "PathPattern" => Ask::left(PREFIX),
             "RateLimiterPolicy" => {
                 Ask::impossible("the policy's limits stand in code: write `limits` by hand, docs/limits.md")
             }
@@ -42,7 +41,7 @@ pub(super) fn read(reader: &mut Reader<'_>) {
     }
 }
 
-fn affinity(name: &str, text: &str) -> Ask {
+fn affinity(name: &str, text: &str, has_max_age: bool) -> Ask {
     match name {
         "Enabled" => Ask::ClientCookie,
         "Policy" => Ask::same("the cookie holds the sealed route"),
@@ -63,11 +62,9 @@ fn affinity(name: &str, text: &str) -> Ask {
             "none" => Ask::Cookie("secure", false.into()),
             _ => Ask::Cookie("secure", "auto".into()),
         },
-        "Cookie.MaxAge" => time_span(text)
+        "Cookie.Expiration" if has_max_age => Ask::same("`MaxAge` wins in every browser"),
+        "Cookie.MaxAge" | "Cookie.Expiration" => time_span(text)
             .map_or_else(|| Ask::not("a time such as 1.00:00:00"), |life| Ask::Cookie("max_age", written(life).into())),
-        "Cookie.Expiration" => {
-            Ask::same("browsers keep a cookie for `MaxAge` where both stand; else set `client_cookie.max_age`")
-        }
         "Cookie.IsEssential" => Ask::left("consent is the application's"),
         _ => Ask::void("YARP has no such setting"),
     }
@@ -75,11 +72,10 @@ fn affinity(name: &str, text: &str) -> Ask {
 
 fn of_cluster(name: &str) -> Ask {
     match name.split('.').next().unwrap_or_default() {
-        "LoadBalancingPolicy" => Ask::left("how new connections are spread: `lb_policy`"),
+        "LoadBalancingPolicy" => Ask::left(BALANCING),
         "Destinations" => Ask::left("the pods: endpoints of the platform"),
         "HealthCheck" => Ask::left("health checks: the platform"),
         "HttpRequest" if name.ends_with("ActivityTimeout") => Ask::better(IDLE),
-        "SessionAffinity" => Ask::better(HASH),
         _ => Ask::left(ELSEWHERE),
     }
 }
