@@ -1,9 +1,9 @@
 //! What a connect and its end cost in the ledger of connections, and what the cost grows with. `cargo xtask bench ledger` runs it.
 //!
-//! The table behind the ledger has one lock, as Envoy's shared data has. All cases are built first and then measured by turns, a
-//! few milliseconds each, so that a busy moment of the machine meets them all. CPU time is measured, so that waiting for a core is
-//! not. Between two connects a thread does something else for 20 µs, as Envoy does for longer: without it, threads would do nothing
-//! but wait for the lock. With `--v8` this program runs as WebAssembly in Node.js, where there is one thread only.
+//! The table behind the ledger has one lock, as Envoy's shared data has. The cases that are compared are built first and then measured
+//! by turns, a few milliseconds each, so that a busy moment of the machine meets them all. CPU time is measured, so that waiting for a
+//! core is not. Between two connects a thread does something else for 20 µs, as Envoy does for longer: without it, threads would do
+//! nothing but wait for the lock. With `--v8` this program runs as WebAssembly in Node.js, where there is one thread only.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -82,49 +82,58 @@ impl Limits {
 }
 
 fn ledger(rounds: u32) {
-    let dimensions = dimensions();
-    let cases: Vec<Case> =
-        [USUAL].into_iter().chain(dimensions.iter().flat_map(|(_, cases)| cases.clone())).chain([LARGEST]).collect();
-    eprintln!("ticks of {} cases …", cases.len());
-    let ticks: Vec<_> = cases.iter().map(|case| longest_tick(*case)).collect();
-    eprintln!("building {} cases …", cases.len() * Limits::ALL.len());
+    println!("CPU time of one connect and its end: the median of {rounds} rounds, with the quartiles.\n");
+    println!(
+        "| hubs | instances | connections | threads | no limit | `per_client` | `per_hub` and `total` | longest tick |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut ratios = Vec::new();
+    for (at, (name, cases)) in dimensions().into_iter().enumerate() {
+        eprintln!("{name} …");
+        let cases: Vec<Case> = [USUAL].into_iter().chain(cases).collect();
+        let costs = measure(&cases, rounds);
+        // The usual case is part of each dimension, and printed once.
+        let own = usize::from(at > 0);
+        cases.iter().zip(&costs).skip(own).for_each(|(case, costs)| print_row(case, costs));
+        ratios.push((name, costs));
+    }
+    eprintln!("the largest case …");
+    measure(&[LARGEST], rounds).iter().for_each(|costs| print_row(&LARGEST, costs));
+    for (name, costs) in ratios {
+        let ratios = [0, 1, 2].map(|limits| {
+            let medians = || costs.iter().map(|costs| costs[limits][1]);
+            format!("{:.2}", medians().fold(0.0, f64::max) / medians().fold(f64::INFINITY, f64::min))
+        });
+        println!("| {name}: the largest in the smallest | | | | {} | |", ratios.join(" | "));
+    }
+}
+
+/// Quartiles in µs, for each of [`Limits::ALL`].
+type Costs = [[f64; 3]; Limits::ALL.len()];
+
+/// Measures cases by turns. Only theirs is in memory, as a gateway's is: others would take the caches from them at each turn.
+fn measure(cases: &[Case], rounds: u32) -> Vec<Costs> {
     let mut worlds: Vec<_> = cases.iter().map(|case| Limits::ALL.map(|limits| World::new(*case, limits))).collect();
     let mut times = vec![[const { Vec::new() }; Limits::ALL.len()]; cases.len()];
     for round in 1..=rounds {
-        eprintln!("round {round} of {rounds} …");
         for (worlds, times) in worlds.iter_mut().zip(&mut times) {
             for (world, times) in worlds.iter_mut().zip(times) {
                 times.push(world.pair(round));
             }
         }
     }
-    println!("CPU time of one connect and its end: the median of {rounds} rounds, with the quartiles.\n");
-    println!(
-        "| hubs | instances | connections | threads | no limit | `per_client` | `per_hub` and `total` | longest tick |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    let mut medians = Vec::new();
-    for (case, (times, tick)) in cases.iter().zip(times.into_iter().zip(ticks)) {
-        let quartiles = times.map(|mut times| {
-            times.sort();
-            [1, 2, 3].map(|quarter| micros(times[times.len() * quarter / 4]))
-        });
-        let cells = quartiles.map(|[low, median, high]| format!("{median:.1} µs ({low:.1} to {high:.1})"));
-        medians.push(quartiles.map(|[_, median, _]| median));
-        let tick = micros(tick);
-        let Case { hubs, instances, entries, threads } = case;
-        println!("| {hubs} | {instances} | {entries} | {threads} | {} | {tick:.0} µs |", cells.join(" | "));
-    }
-    let mut first = 1;
-    for (name, cases) in &dimensions {
-        let of_dimension = || [0].into_iter().chain(first..first + cases.len());
-        let ratios = [0, 1, 2].map(|limits| {
-            let costs = || of_dimension().map(|case| medians[case][limits]);
-            format!("{:.2}", costs().fold(0.0, f64::max) / costs().fold(f64::INFINITY, f64::min))
-        });
-        println!("| {name}: the largest in the smallest | | | | {} | |", ratios.join(" | "));
-        first += cases.len();
-    }
+    let quartiles = |mut times: Vec<Duration>| {
+        times.sort();
+        [1, 2, 3].map(|quarter| micros(times[times.len() * quarter / 4]))
+    };
+    times.into_iter().map(|times| times.map(quartiles)).collect()
+}
+
+fn print_row(case: &Case, costs: &Costs) {
+    let cells = costs.map(|[low, median, high]| format!("{median:.1} µs ({low:.1} to {high:.1})"));
+    let tick = micros(longest_tick(*case));
+    let Case { hubs, instances, entries, threads } = case;
+    println!("| {hubs} | {instances} | {entries} | {threads} | {} | {tick:.0} µs |", cells.join(" | "));
 }
 
 /// Instances of one gateway with their connections.

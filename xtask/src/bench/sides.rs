@@ -87,6 +87,8 @@ fn chains(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
             "negotiate_rate": { "requests": 1_000_000, "per": "1s", "burst": 1_000_000 },
         },
     });
+    let disabled = json!({ "enabled": false });
+    let nothing_sealed = json!({ "affinity": { "connection_token": disabled, "connection_cookie": disabled } });
     let mut chains = vec![
         (ENVOY, Chain::Alone),
         ("Envoy's cookie session", Chain::CookieSession),
@@ -95,6 +97,8 @@ fn chains(against: Option<&Path>) -> Result<Vec<(&'static str, Chain)>> {
         (OURS, Chain::Ours(json!({}))),
         ("this filter, detail `connections`", Chain::Ours(detail("connections"))),
         ("this filter, with limits", Chain::Ours(limits)),
+        // What is left of a negotiate without the seal, the answer's new body and the cookie.
+        ("this filter, sealing nothing", Chain::Ours(nothing_sealed)),
         ("this filter, on hub routes", Chain::OursOnHubRoutes),
     ];
     chains.extend(against.map(|module| (OTHER, Chain::Module(module.to_owned()))));
