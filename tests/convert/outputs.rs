@@ -13,6 +13,8 @@ use crate::{converted, settings, start};
 
 /// Limits above are not tried: the documents that people write have some, and what is tried is the conversion.
 const TRIED: u64 = 24;
+/// Connections of a real client, which all limits of the inputs admit.
+const CONNECTS: u32 = 2;
 /// Negotiates of one client that must all reach one pod. Without a cookie, two of three would not.
 const RETURNS: usize = 8;
 
@@ -27,22 +29,22 @@ fn each_output_serves_clients_with_the_affinity_and_limits_of_its_input() {
         let mut bootstrap = converted(input);
         let settings = settings(&mut bootstrap);
         let envoy = start(bootstrap, hubs);
-        let client = Client::of(&envoy.url()).header("x-user", "ann");
+        let ended = || envoy.metric("signalr_gateway_connections_active", &[]).is_ok_and(|open| open == 0.0);
+        let node = NodeClient { task: Task::of(envoy.url(), CONNECTS), ..NodeClient::default() };
+        let outcome = run_node(&node).unwrap();
+        assert_eq!(outcome.connected, CONNECTS, "{input}: {:?}", outcome.first_error());
+        wait_for("the end of its connections", ended).unwrap();
+        // No limit counts it with the one above.
+        let client = Client::of(&envoy.url()).header("x-user", "ann").from([127, 0, 0, 3].into());
         let limits = &settings["limits"];
         if limits["mode"] != "shadow" {
             connections_are_limited(input, &client, limits);
-            let ended = || envoy.metric("signalr_gateway_connections_active", &[]).is_ok_and(|open| open == 0.0);
             wait_for("the end of all connections", ended).unwrap();
             rates_are_limited(input, &client, limits);
         }
         // A limit by address is spent by now; another client is not.
         let another = Client::of(&envoy.url()).header("x-user", "bob").from([127, 0, 0, 2].into());
         returns_to_its_pod(input, &another, &settings["affinity"]["client_cookie"]);
-        if limits.is_null() {
-            let node = NodeClient { task: Task::of(envoy.url(), 2), ..NodeClient::default() };
-            let outcome = run_node(&node).unwrap();
-            assert_eq!(outcome.connected, 2, "{input}: {:?}", outcome.first_error());
-        }
     }
     println!("{} inputs", inputs.len());
 }
