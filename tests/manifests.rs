@@ -116,11 +116,9 @@ fn an_api_server_accepts_every_manifest() {
 #[test]
 fn an_api_server_accepts_what_the_program_prints() {
     let Some(tools) = tools("an_api_server_accepts_what_the_program_prints") else { return };
-    let program = testbed::tasks::envoy_signalr().unwrap();
     let print = |arguments: &[&str]| {
-        let output = Command::new(&program).args(arguments).current_dir(workspace()).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        let manifests = documents(std::str::from_utf8(&output.stdout).unwrap()).into_iter();
+        let printed = testbed::tasks::printed(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+        let manifests = documents(&printed).into_iter();
         manifests.map(|manifest| (arguments.join(" "), manifest)).collect::<Vec<_>>()
     };
     let image = ["--image", "registry.example.net/signalr@sha256:0123"];

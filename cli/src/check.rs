@@ -60,8 +60,17 @@ fn check(text: &str, alone: Alone, environment: Lookup<'_>) -> Vec<Finding> {
 
 /// The lines that `check` prints for a file with this text, without the file's name. No variable of the environment is set.
 pub fn lines_of(text: &str) -> Vec<String> {
+    findings_of(text).map(|finding| finding.to_string()).collect()
+}
+
+fn findings_of(text: &str) -> impl Iterator<Item = Finding> {
     let together = together::check(&[text], &|_| None).into_iter().map(|(_, finding)| finding);
-    check(text, Alone::Always, &|_| None).into_iter().chain(together).map(|finding| finding.to_string()).collect()
+    check(text, Alone::Always, &|_| None).into_iter().chain(together)
+}
+
+/// Stands for a secret where it does not matter which one it is.
+pub(crate) fn any_secret(_: &str) -> Option<String> {
+    Some("x".repeat(64))
 }
 
 /// The settings of the filter in a file with this text, as the filter has them and as they were written.
@@ -85,9 +94,8 @@ pub(crate) fn settings_in(text: &str, environment: Lookup<'_>) -> Result<(Settin
 /// The warnings and errors of a file with this text.
 #[cfg(test)]
 pub(crate) fn warnings_of(text: &str) -> Vec<String> {
-    let together = together::check(&[text], &|_| None).into_iter().map(|(_, finding)| finding);
-    let all = check(text, Alone::Always, &|_| None).into_iter().chain(together);
-    all.filter(|finding| finding.is_error() || finding.level == Level::Warning)
+    findings_of(text)
+        .filter(|finding| finding.is_error() || finding.level == Level::Warning)
         .map(|finding| finding.to_string())
         .collect()
 }

@@ -17,17 +17,15 @@ mod sources;
 mod tests;
 
 use std::fs;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{FromArgMatches as _, Subcommand as _, ValueEnum};
 use plan::{Line, Plan, Service};
 
-use crate::print;
 use crate::render::{self, Render};
-use crate::settings::Reasoned;
+use crate::{print, read};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -88,8 +86,7 @@ enum Target {
 pub fn run(options: &Convert) -> Result<ExitCode> {
     let mut texts = Vec::new();
     for file in &options.files {
-        let text = read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        texts.push((file.display().to_string(), text));
+        texts.push((file.display().to_string(), read(file)?));
     }
     let Converted { text, lines, note } = convert(&texts, options)?;
     let is_json = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "json");
@@ -120,13 +117,33 @@ fn convert(files: &[(String, String)], options: &Convert) -> Result<Converted> {
         sources::read(file, text, &mut plan).map_err(|why| anyhow!("{file}: {}", why.trim_start()))?;
     }
     let settings = plan.settings().map_err(anyhow::Error::msg)?;
-    let (text, note) = match options.to {
+    let service = plan.service();
+    let with_port = service.and_then(|Service { name, port, .. }| Some(format!("{name}:{}", (*port)?)));
+    let (target, option, given) = match options.to {
         Target::Settings if !options.options.is_empty() => bail!("`--to settings` takes no options of `render`"),
-        Target::Settings => (settings.yaml(0), None),
-        Target::Envoy => manifests("envoy", "--upstream", &plan, settings, &options.options)?,
-        Target::Istio => manifests("istio", "--service", &plan, settings, &options.options)?,
-        Target::EnvoyGateway => manifests("envoy-gateway", "--service", &plan, settings, &options.options)?,
+        Target::Settings => return Ok(Converted { text: settings.yaml(0), lines: plan.lines, note: None }),
+        Target::Envoy => ("envoy", "--upstream", with_port.map(|value| vec![value])),
+        Target::Istio => {
+            let whole = service.map(|Service { name, namespace, .. }| format!("{name}.{namespace}.svc.cluster.local"));
+            ("istio", "--service", whole.map(|value| vec![value]))
+        }
+        Target::EnvoyGateway => {
+            let namespace = service.map(|service| service.namespace.clone());
+            let given = with_port.zip(namespace);
+            ("envoy-gateway", "--service", given.map(|(value, own)| vec![value, "--namespace".to_owned(), own]))
+        }
     };
+    let is_given = options.options.iter().any(|given| given.split('=').next() == Some(option));
+    let note = (given.is_none() && !is_given).then(|| {
+        format!("the input does not name one service with its port: give that of the hubs with `-- {option}`")
+    });
+    // The service of the hubs is that of the input if it has one, and the options win.
+    let words = ["render", target].map(str::to_owned).into_iter();
+    let words = words.chain(given.into_iter().flat_map(|given| [vec![option.to_owned()], given].concat()));
+    let command = Render::augment_subcommands(clap::Command::new("render"));
+    let command = command.mut_subcommand(target, |target| target.args_override_self(true));
+    let matches = command.try_get_matches_from(words.chain(options.options.iter().cloned()))?;
+    let text = render::text(&Render::from_arg_matches(&matches)?, settings)?;
     Ok(Converted { text, lines: plan.lines, note })
 }
 
@@ -138,43 +155,4 @@ pub fn settings_from(file: &str, text: &str) -> Result<String, String> {
     let mut plan = Plan::new(&[], true);
     sources::read(file, text, &mut plan)?;
     Ok(plan.settings()?.yaml(0))
-}
-
-/// What `render` prints for the settings. The service of the hubs is that of the input if it has one, and the options win.
-fn manifests(
-    target: &str,
-    option: &str,
-    plan: &Plan,
-    settings: Reasoned,
-    options: &[String],
-) -> Result<(String, Option<String>)> {
-    let service = plan.service().and_then(|Service { name, namespace, port }| {
-        Some(match target {
-            "istio" => vec![option.to_owned(), format!("{name}.{namespace}.svc.cluster.local")],
-            "envoy-gateway" => {
-                let namespace = ["--namespace".to_owned(), namespace.clone()];
-                [vec![option.to_owned(), format!("{name}:{}", (*port)?)], namespace.to_vec()].concat()
-            }
-            _ => vec![option.to_owned(), format!("{name}:{}", (*port)?)],
-        })
-    });
-    let is_given = options.iter().any(|given| given.split('=').next() == Some(option));
-    let note = (service.is_none() && !is_given).then(|| {
-        format!("the input does not name one service with its port: give that of the hubs with `-- {option}`")
-    });
-    let words = ["render".to_owned(), target.to_owned()].into_iter();
-    let words = words.chain(service.into_iter().flatten()).chain(options.iter().cloned());
-    let command = Render::augment_subcommands(clap::Command::new("render"));
-    let command = command.mut_subcommand(target, |target| target.args_override_self(true));
-    let render = Render::from_arg_matches(&command.try_get_matches_from(words)?)?;
-    Ok((render::text(&render, settings)?, note))
-}
-
-fn read(file: &Path) -> std::io::Result<String> {
-    if file != Path::new("-") {
-        return fs::read_to_string(file);
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -11,7 +11,7 @@ use envoy_signalr::clock::{Millis, Seconds};
 use envoy_signalr::token::{KeyRing, Purpose, Refusal, Route, claimed_issue};
 use serde_json::{Value, json};
 
-use crate::check::settings_in;
+use crate::check::{any_secret, settings_in};
 use crate::print;
 
 /// Open a sealed connection id or cookie, and print the pod in it, or why it does not open. No secret is printed
@@ -75,7 +75,7 @@ fn keys(options: &Inspect) -> Result<Vec<(String, KeyRing)>> {
     let named: Vec<(String, String)> = match &options.config {
         Some(file) => {
             let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            let environment = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "x".repeat(64)));
+            let environment = |name: &str| std::env::var(name).ok().or_else(|| any_secret(name));
             let (_, value) = settings_in(&text, &environment)
                 .map_err(anyhow::Error::msg)
                 .with_context(|| file.display().to_string())?;

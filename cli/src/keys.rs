@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use envoy_signalr::settings::Settings;
 use serde_json::Value;
 
-use crate::check::settings_in;
+use crate::check::{any_secret, settings_in};
 use crate::print;
 
 /// XChaCha20's key has 256 bits; a secret has some more.
@@ -66,7 +66,7 @@ pub fn run(Keys::Rotate(options): &Keys) -> Result<()> {
 
 fn steps(text: &str, new_id: Option<&str>) -> Result<String> {
     // The secrets are not needed: any value will do.
-    let any = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "x".repeat(SECRET_LEN)));
+    let any = |name: &str| std::env::var(name).ok().or_else(|| any_secret(name));
     let (settings, value) = settings_in(text, &any).map_err(anyhow::Error::msg)?;
     let keys = value.pointer("/affinity/keys").and_then(Value::as_array).cloned().unwrap_or_default();
     let Some(present) = keys.first() else {

@@ -18,7 +18,9 @@ pub mod keys;
 pub mod render;
 mod settings;
 
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -55,6 +57,16 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// The text of a file; `-` is standard input.
+///
+/// # Errors
+/// A file that cannot be read, with its name.
+pub(crate) fn read(file: &Path) -> Result<String> {
+    let text =
+        if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(file) };
+    text.with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Prints to standard output. A reader that has seen enough, such as `head`, is no error.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::check::settings_in;
+use crate::check::{any_secret, settings_in};
 use crate::print;
 use crate::settings::Reasoned;
 
@@ -252,11 +252,6 @@ impl Own {
         settings_in(&settings.to_string(), &any_secret).map_err(anyhow::Error::msg)?;
         Ok(given)
     }
-}
-
-/// Which secrets there are does not matter here.
-fn any_secret(_: &str) -> Option<String> {
-    Some("x".repeat(64))
 }
 
 /// Puts the values of the second into the first, field by field.

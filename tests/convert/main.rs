@@ -6,20 +6,19 @@
 mod others;
 mod outputs;
 
-use std::process::Command;
+use std::ffi::OsStr;
 
 use serde_json::Value;
-use testbed::envoy::{Envoy, EnvoyOptions, Hosts, module, signalr_filter};
+use testbed::envoy::{Envoy, EnvoyOptions, Hosts, filter_of, module, signalr_filter};
 use testbed::hub::Hub;
 
 /// The bootstrap that an input becomes.
 fn converted(input: &str) -> Value {
     let file = testbed::workspace().join("tests/convert/inputs").join(input);
-    let mut command = Command::new(testbed::tasks::envoy_signalr().unwrap());
-    command.arg("convert").arg(file).args(["--to", "envoy", "--", "--key", "KEY", "--module"]).arg(module().unwrap());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{input}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_yaml_ng::from_slice(&output.stdout).unwrap()
+    let options = ["--to", "envoy", "--", "--key", "KEY", "--module"].map(OsStr::new);
+    let arguments = [OsStr::new("convert"), file.as_os_str()].into_iter().chain(options);
+    let printed = testbed::tasks::printed(arguments.chain([module().unwrap().as_os_str()]));
+    serde_yaml_ng::from_str(&printed.unwrap_or_else(|error| panic!("{input}: {error}"))).unwrap()
 }
 
 /// The settings in a bootstrap.
@@ -29,9 +28,8 @@ fn settings(bootstrap: &mut Value) -> Value {
 }
 
 /// Envoy with the filter of a converted bootstrap. The addresses are the testbed's; all else is `envoy/envoy.yaml` in both.
-fn start(mut bootstrap: Value, hubs: &[Hub]) -> Envoy {
-    let filter = signalr_filter(&mut bootstrap).clone();
-    let patch = Some(Box::new(move |bootstrap: &mut Value| *signalr_filter(bootstrap) = filter.clone()) as _);
+fn start(bootstrap: Value, hubs: &[Hub]) -> Envoy {
+    let patch = Some(filter_of(bootstrap));
     let environment = vec![("KEY".to_owned(), "0123456789abcdef0123456789abcdef".to_owned())];
     let hosts = Hosts::of(hubs);
     Envoy::start(&EnvoyOptions { hosts, environment, patch, concurrency: 2, ..EnvoyOptions::default() }).unwrap()

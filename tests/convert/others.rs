@@ -34,7 +34,7 @@ fn both_admit(input: &str, other: &Proxy, expected: Admitted, (requests, per): (
     let envoy = start(converted(input), shared_hubs().unwrap());
     for (name, url) in [("the other", other.url()), ("this filter", envoy.url())] {
         let (admitted, took) = load(&url);
-        let earned = (took.as_secs_f64() / per.as_secs_f64() * f64::from(requests)).ceil() as usize;
+        let earned = (took.div_duration_f64(per) * f64::from(requests)).ceil() as usize;
         assert_eq!(admitted.sockets, expected.sockets, "{input}, {name}");
         let negotiates = expected.negotiates..=expected.negotiates + earned;
         assert!(negotiates.contains(&admitted.negotiates), "{input}, {name}: {admitted:?}, not {negotiates:?}");

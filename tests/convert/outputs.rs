@@ -62,10 +62,10 @@ fn connections_are_limited(input: &str, client: &Client, limits: &Value) {
 fn rates_are_limited(input: &str, client: &Client, limits: &Value) {
     let rate = &limits["negotiate_rate"];
     let Some(burst) = rate["burst"].as_u64().filter(|burst| *burst <= TRIED) else { return };
-    let per = humantime(rate["per"].as_str().unwrap());
+    let per = humantime::parse_duration(rate["per"].as_str().unwrap()).unwrap();
     let began = Instant::now();
     let admitted = (0..2 * burst).filter(|_| client.negotiate().is_ok()).count() as u64;
-    let earned = (began.elapsed().as_secs_f64() / per * rate["requests"].as_f64().unwrap()).ceil() as u64;
+    let earned = (began.elapsed().div_duration_f64(per) * rate["requests"].as_f64().unwrap()).ceil() as u64;
     // What connected before has taken from the other bucket, which a negotiate looks at, too.
     let taken = limits["connections"]["per_client"].as_u64().map_or(0, |most| most + 3);
     let expected = burst.saturating_sub(taken)..=burst + earned;
@@ -98,16 +98,4 @@ fn returns_to_its_pod(input: &str, client: &Client, cookie: &Value) {
             assert_eq!(answer.pod(), first.pod(), "{input}");
         }
     }
-}
-
-/// Seconds of what the settings have: `1m`, `10s`.
-fn humantime(text: &str) -> f64 {
-    let (number, unit) = text.split_at(text.find(char::is_alphabetic).unwrap());
-    let seconds = match unit {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        other => panic!("{other}"),
-    };
-    number.parse::<f64>().unwrap() * seconds
 }

@@ -1,11 +1,12 @@
 //! `envoy-signalr`: `inspect` opens what the filter in Envoy has sealed, and Envoy runs what `render` prints.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::clients::{NodeClient, Task, Transport, run_node};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, module, signalr_filter};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, filter_of, module};
 use testbed::hub::three_hubs;
 use testbed::process::wait_for;
 use testbed::raw::Client;
@@ -52,14 +53,11 @@ fn a_rendered_bootstrap_serves_clients_within_its_limits() {
     let folder = tempfile::tempdir().unwrap();
     let settings = folder.path().join("settings.yaml");
     fs::write(&settings, format!("limits: {{ connections: {{ per_client: {LIMIT} }} }}")).unwrap();
-    let mut command = Command::new(testbed::tasks::envoy_signalr().unwrap());
-    command.args(["render", "envoy", "--hub", "/chat", "--key", "BLUE", "--settings"]).arg(&settings);
-    let output = command.arg("--module").arg(module().unwrap()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut rendered: Value = serde_yaml_ng::from_slice(&output.stdout).unwrap();
-    let filter = signalr_filter(&mut rendered).clone();
+    let (settings, module) = (settings.to_str().unwrap(), module().unwrap());
+    let options = ["render", "envoy", "--hub", "/chat", "--key", "BLUE", "--settings", settings, "--module"];
+    let rendered = testbed::tasks::printed(options.iter().map(OsStr::new).chain([module.as_os_str()])).unwrap();
     // Its own addresses are put in below, as the testbed puts them into `envoy/envoy.yaml`, of which the rest is.
-    let patch = Some(Box::new(move |bootstrap: &mut Value| *signalr_filter(bootstrap) = filter.clone()) as _);
+    let patch = Some(filter_of(serde_yaml_ng::from_str(&rendered).unwrap()));
     let environment = vec![("BLUE".to_owned(), SECRET.to_owned())];
     let options = EnvoyOptions { hosts: Hosts::of(&hubs), environment, patch, ..EnvoyOptions::default() };
     let envoy = Envoy::start(&options).unwrap();

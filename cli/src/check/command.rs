@@ -1,7 +1,6 @@
 //! The command: reads files and folders, prints what was found, and ends with status 1 if there is an error.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use super::finding::{Finding, Level, Place};
 use super::plugin::Alone;
 use super::{check, together};
-use crate::print;
+use crate::{print, read};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -63,8 +62,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
             files.push((named.clone(), Alone::Always));
         }
     }
-    let texts = files.iter().map(|(file, _)| read(file).with_context(|| format!("cannot read {}", file.display())));
-    let texts = texts.collect::<Result<Vec<_>>>()?;
+    let texts = files.iter().map(|(file, _)| read(file)).collect::<Result<Vec<_>>>()?;
     let together = together::check(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &environment);
     let mut found = Vec::new();
     for (index, ((file, alone), text)) in files.iter().zip(&texts).enumerate() {
@@ -103,15 +101,6 @@ fn as_json(found: &[(&PathBuf, Finding)]) -> String {
         })
     };
     format!("{:#}", Value::from(found.iter().map(object).collect::<Vec<_>>()))
-}
-
-fn read(file: &Path) -> std::io::Result<String> {
-    if file != Path::new("-") {
-        return fs::read_to_string(file);
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// The files of a folder and the folders in it that may have a configuration, by name. Links are not followed.

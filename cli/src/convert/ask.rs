@@ -94,6 +94,20 @@ pub(super) const UNKNOWN_KEY: &str = "nothing that the filter knows a client by:
 pub(super) const VERSIONS: &str = "routes by weight; `affinity.cluster_header` keeps a connection in its version: envoy/README.md, \"Versions by weight\"";
 /// For how new connections are spread.
 pub(super) const BALANCING: &str = "how new connections are spread: `lb_policy`";
+/// For what a stick table holds.
+pub(super) const NO_TABLE: &str = "the filter counts without a table: nothing to set";
+/// For the addresses of pods.
+pub(super) const PODS: &str = "the pods: endpoints of the platform";
+/// For health checks.
+pub(super) const HEALTH: &str = "health checks: the platform";
+/// For the time to connect to a pod.
+pub(super) const CONNECT: &str = "the rendered gateway waits 1 s, then tries another pod";
+/// For proxies that hold answers back.
+pub(super) const UNBUFFERED: &str = "Envoy passes on each part as it comes";
+/// For a pod that is gone.
+pub(super) const REPLACED: &str = "a client whose pod is gone gets another one and a new cookie";
+/// For affinity by a header.
+pub(super) const NO_HEADER: &str = "each connection keeps its pod by its id, also where clients send no header";
 /// For a cookie that the application sets.
 pub(super) const OWN_COOKIE: &str = "the application's own cookie is not used; the filter sets one with another name";
 
@@ -213,6 +227,11 @@ pub(super) fn header_key(name: &str) -> Value {
     } else {
         json!({ "header": name.to_ascii_lowercase() })
     }
+}
+
+/// The address in a header as a key.
+pub(super) fn address_in(header: &str) -> Value {
+    json!({ "header": header.trim().to_ascii_lowercase(), "as": "address" })
 }
 
 /// A yes or no as the many formats write it.

@@ -13,6 +13,10 @@ use crate::check::settings_in;
 use crate::settings::Reasoned;
 
 const COOKIE: &str = "affinity.client_cookie";
+const ENABLED: &str = "affinity.client_cookie.enabled";
+const PAGES: &str = "affinity.client_cookie.paths";
+const SAME_SITE: &str = "affinity.client_cookie.same_site";
+const SECURE: &str = "affinity.client_cookie.secure";
 const LIMITS: &str = "limits.";
 const KEY: &str = "limits.client.key";
 /// Without the cookie.
@@ -159,16 +163,15 @@ impl Plan {
                 self.report(source, Outcome::Impossible, text);
             }
             _ => {
-                let text = format!("{field}: {}", plain(&value));
+                self.converted(source, field, &value);
                 self.settings.insert(field.to_owned(), value);
-                self.lines.push(Line { source, outcome: Outcome::Converted, text, field: Some(field.to_owned()) });
             }
         }
     }
 
     /// Adds to a list.
     fn add(&mut self, source: Source, field: &str, values: Vec<Value>) {
-        let text = format!("{field}: {}", plain(&values.clone().into()));
+        self.converted(source, field, &values.clone().into());
         let list = self.settings.entry(field.to_owned()).or_insert_with(|| json!([]));
         if let Some(list) = list.as_array_mut() {
             for value in values {
@@ -177,6 +180,11 @@ impl Plan {
                 }
             }
         }
+    }
+
+    /// A line that gave a setting.
+    fn converted(&mut self, source: Source, field: &str, value: &Value) {
+        let text = format!("{field}: {}", plain(value));
         self.lines.push(Line { source, outcome: Outcome::Converted, text, field: Some(field.to_owned()) });
     }
 
@@ -188,7 +196,7 @@ impl Plan {
             let text = "a regular expression, not a path: list the pages that start a circuit in `affinity.client_cookie.paths`";
             return self.report(source, Outcome::Impossible, text.to_owned());
         }
-        self.add(source, "affinity.client_cookie.paths", paths.iter().cloned().map(Value::from).collect());
+        self.add(source, PAGES, paths.iter().cloned().map(Value::from).collect());
     }
 
     fn exempt(&mut self, source: Source, networks: &[String]) {
@@ -201,7 +209,7 @@ impl Plan {
 
     /// Whether a line has asked for a cookie for each client.
     pub(super) fn has_client_cookie(&self) -> bool {
-        self.settings.contains_key("affinity.client_cookie.enabled")
+        self.settings.contains_key(ENABLED)
     }
 
     /// The settings with the lines that they come from.
@@ -210,16 +218,15 @@ impl Plan {
     /// What was given by hand and is refused.
     pub(super) fn settings(&mut self) -> Result<Reasoned, String> {
         self.take_out_what_does_nothing();
-        if self.has_client_cookie() && !self.settings.contains_key("affinity.client_cookie.paths") {
-            let enables = |line: &&mut Line| line.field.as_deref() == Some("affinity.client_cookie.enabled");
+        if self.has_client_cookie() && !self.settings.contains_key(PAGES) {
+            let enables = |line: &&mut Line| line.field.as_deref() == Some(ENABLED);
             for line in self.lines.iter_mut().filter(enables) {
                 line.text.push_str(
                     "; for Blazor Server, name the pages that start a circuit in `affinity.client_cookie.paths`",
                 );
             }
         }
-        if self.settings.get("affinity.client_cookie.same_site").is_some_and(|value| value == "none") {
-            const SECURE: &str = "affinity.client_cookie.secure";
+        if self.settings.get(SAME_SITE).is_some_and(|value| value == "none") {
             if self.settings.get(SECURE).is_some_and(|secure| *secure != true) {
                 self.take_out(SECURE, Outcome::Impossible, "with `SameSite=None`, browsers want `Secure`");
             }
@@ -250,7 +257,7 @@ impl Plan {
     /// What is there but says nothing by itself.
     fn take_out_what_does_nothing(&mut self) {
         if !self.has_client_cookie() {
-            self.take_out("affinity.client_cookie.paths", Outcome::Left, ROUTE);
+            self.take_out(PAGES, Outcome::Left, ROUTE);
             self.take_out_all(COOKIE, "without affinity by a cookie it has no effect");
         }
         const LIMIT: [&str; 3] = ["limits.connections.", "limits.negotiate_rate", "limits.connect_rate"];

@@ -141,12 +141,6 @@ impl Reader<'_> {
         self.text("/metadata/namespace").unwrap_or_else(|| "default".to_owned())
     }
 
-    /// The attribute of a cookie that has this name, and its value beside it.
-    fn attribute(&self, name: &Leaf) -> Ask {
-        let value = name.pointer.rsplit_once('/').and_then(|(item, _)| self.text(&format!("{item}/value")));
-        Ask::attribute(&name.text, &value.unwrap_or_default())
-    }
-
     /// For a resource as a whole, which is shown by its kind and name.
     fn take_resource(&mut self, ask: Ask) {
         let name = |pointer| self.text(pointer).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::fs;
 use clap::Parser;
 
 use super::*;
-use crate::check::{settings_in, warnings_of};
+use crate::check::{any_secret, settings_in, warnings_of};
 
 #[derive(Parser)]
 struct Program {
@@ -93,7 +93,7 @@ fn manifests_for_each_target_hold_the_settings_and_pass_the_check() {
             // What a cookie for each client costs, here as before.
             warnings.retain(|warning| !warning.contains("affinity.client_cookie.mark"));
             assert_eq!(warnings, [""; 0], "{name} to {target}\n{text}");
-            let mut settings = settings_in(&text, &|_| Some("x".repeat(64))).unwrap().1;
+            let mut settings = settings_in(&text, &any_secret).unwrap().1;
             assert!(settings["affinity"].as_object_mut().unwrap().remove("keys").is_some(), "{name} to {target}");
             if settings["affinity"] == serde_json::json!({}) {
                 settings.as_object_mut().unwrap().remove("affinity");
@@ -156,11 +156,8 @@ fn what_is_given_by_hand_counts() {
 
 #[test]
 fn two_files_give_one_configuration_and_what_differs_is_said() {
-    let ingress = |limit: u32| {
-        let annotation = format!("nginx.ingress.kubernetes.io/limit-connections: \"{limit}\"");
-        format!("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  annotations:\n    {annotation}\n")
-    };
-    let files = [("a.yaml".to_owned(), ingress(3)), ("b.yaml".to_owned(), ingress(4))];
+    let limit = |most: u32| ingress(&format!("nginx.ingress.kubernetes.io/limit-connections: \"{most}\""));
+    let files = [("a.yaml".to_owned(), limit(3)), ("b.yaml".to_owned(), limit(4))];
     let Converted { text: settings, lines, .. } = convert(&files, &options("FILE")).unwrap();
     assert!(settings.contains("per_client: 3"), "{settings}");
     let text = report::text(&lines);
@@ -200,7 +197,13 @@ fn damaged_files_do_not_stop_it() {
     }
 }
 
-/// The settings, and the report of what is not in them.
+/// An Ingress with these annotations, one in each line.
+fn ingress(annotations: &str) -> String {
+    let lines: String = annotations.lines().map(|line| format!("    {}\n", line.trim())).collect();
+    format!("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  annotations:\n{lines}")
+}
+
+/// The settings, and the report.
 fn becomes(file: &str, text: &str) -> (String, String) {
     let Converted { text, lines, .. } = convert(&[(file.to_owned(), text.to_owned())], &options("FILE")).unwrap();
     (text, report::text(&lines))
@@ -208,10 +211,6 @@ fn becomes(file: &str, text: &str) -> (String, String) {
 
 #[test]
 fn what_only_looks_like_affinity_or_a_limit_is_none() {
-    let ingress = |annotations: &str| {
-        let lines: String = annotations.lines().map(|line| format!("    {}\n", line.trim())).collect();
-        format!("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  annotations:\n{lines}")
-    };
     let limit = "stick-table type ip size 1m store conn_cur,http_req_rate(10s)\nhttp-request track-sc0 src\n";
     let haproxy = |rules: &str| format!("frontend web\n{limit}{rules}\n");
     let traefik =
@@ -239,10 +238,6 @@ fn what_only_looks_like_affinity_or_a_limit_is_none() {
 
 #[test]
 fn spellings_that_people_use_are_read() {
-    let ingress = |annotations: &str| {
-        let lines: String = annotations.lines().map(|line| format!("    {}\n", line.trim())).collect();
-        format!("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  annotations:\n{lines}")
-    };
     let haproxy = |track: &str, rules: &str| {
         format!(
             "frontend web\nstick-table type ip size 1m store conn_cur,conn_rate(5s)\nhttp-request track-sc0 {track}\n{rules}\n"

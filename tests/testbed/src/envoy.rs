@@ -8,7 +8,7 @@ mod module;
 mod watched;
 
 pub use bootstrap::{
-    HealthStatus, Patch, balance_exactly, connection_manager, http_filters, lengthen_tries, load_module,
+    HealthStatus, Patch, balance_exactly, connection_manager, filter_of, http_filters, lengthen_tries, load_module,
     negotiate_route, put_routes_first, remove_health_checks, restrict_to_hub_routes, signalr_filter,
 };
 pub use metrics::sum_of_metric;

@@ -21,7 +21,7 @@ impl Proxy {
     pub fn nginx(http: &str) -> Result<Self> {
         Self::start("nginx", &tools::nginx()?, &["-e", "stderr", "-c"], "nginx.conf", |port, folder| {
             // One process, which ends with the test's, and nothing outside of the folder.
-            format!(
+            Ok(format!(
                 "daemon off; master_process off; pid {folder}/pid; error_log stderr;
                 events {{ worker_connections 4096; }}
                 http {{
@@ -32,13 +32,13 @@ impl Proxy {
                 }}",
                 folder = folder.display(),
                 http = http.replace("PORT", &port.to_string()),
-            )
+            ))
         })
     }
 
     /// HAProxy with this configuration, where `PORT` stands for the port to listen on.
     pub fn haproxy(configuration: &str) -> Result<Self> {
-        let configuration = |port: u16, _: &Path| configuration.replace("PORT", &port.to_string());
+        let configuration = |port: u16, _: &Path| Ok(configuration.replace("PORT", &port.to_string()));
         Self::start("haproxy", &tools::haproxy()?, &["-f"], "haproxy.cfg", configuration)
     }
 
@@ -51,8 +51,8 @@ impl Proxy {
                 "providers": { "file": { "filename": file } },
                 "global": { "checkNewVersion": false, "sendAnonymousUsage": false },
             });
-            let _ = fs::write(&file, dynamic);
-            static_part.to_string()
+            fs::write(&file, dynamic)?;
+            Ok(static_part.to_string())
         })
     }
 
@@ -61,13 +61,13 @@ impl Proxy {
         program: &Path,
         arguments: &[&str],
         file: &str,
-        configuration: impl Fn(u16, &Path) -> String,
+        configuration: impl Fn(u16, &Path) -> Result<String>,
     ) -> Result<Self> {
         let port = free_port()?;
         let folder = run_dir()?.join(format!("{name}-{port}"));
         fs::create_dir_all(&folder)?;
         let file = folder.join(file);
-        fs::write(&file, configuration(port, &folder))?;
+        fs::write(&file, configuration(port, &folder)?)?;
         let mut command = Command::new(program);
         // Debian's packages with what they need are unpacked into one folder.
         let libraries = program.parent().map(|folder| folder.join("../lib/x86_64-linux-gnu")).unwrap_or_default();

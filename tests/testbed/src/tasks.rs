@@ -1,4 +1,5 @@
 //! `cargo xtask` and `envoy-signalr` as programs, for tests of what users call.
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -21,6 +22,13 @@ pub fn envoy_signalr() -> Result<PathBuf> {
     let built =
         PROGRAM.get_or_init(|| build("envoy-signalr-cli", "envoy-signalr").map_err(|error| format!("{error:#}")));
     built.clone().map_err(anyhow::Error::msg)
+}
+
+/// What the command-line program prints, called with these arguments.
+pub fn printed(arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Result<String> {
+    let output = Command::new(envoy_signalr()?).args(arguments).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn build(package: &str, program: &str) -> Result<PathBuf> {

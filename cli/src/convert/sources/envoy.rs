@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Reader;
+use super::{Leaf, Reader};
 use crate::check::document::escaped;
 use crate::convert::ask::{Ask, HASH, ROUTE};
 
@@ -94,14 +94,11 @@ fn session(reader: &mut Reader<'_>, pointer: &str) {
         }
         let is_state = name != leaf.name;
         let name = name.strip_prefix("typed_config.").or_else(|| name.strip_prefix("typedConfig.")).unwrap_or(name);
+        if let Some(field) = name.strip_prefix("cookie.") {
+            cookie(reader, &leaf, field);
+            continue;
+        }
         let ask = match name {
-            "cookie.name" => {
-                reader.take_cookie(&leaf.pointer, Ask::Cookie("name", leaf.text.into()));
-                continue;
-            }
-            "cookie.path" => Ask::Cookie("path", leaf.text.into()),
-            "cookie.ttl" => Ask::max_age(&leaf.text, "s"),
-            "cookie.attributes.name" => reader.attribute(&leaf),
             "strict" if leaf.text == "true" => Ask::impossible(
                 "a pod that is gone has lost the connection; `strict: true` in the `stateful_session` of the filter would answer 503",
             ),
@@ -124,17 +121,22 @@ fn hash(reader: &mut Reader<'_>, pointer: &str) {
             continue;
         }
         for leaf in reader.leaves(&cookie) {
-            let ask = match leaf.name.as_str() {
-                "name" => {
-                    reader.take_cookie(&leaf.pointer, Ask::Cookie("name", leaf.text.into()));
-                    continue;
-                }
-                "path" => Ask::Cookie("path", leaf.text.into()),
-                "ttl" => Ask::max_age(&leaf.text, "s"),
-                "attributes.name" => reader.attribute(&leaf),
-                _ => continue,
-            };
-            reader.take(&leaf.pointer, ask);
+            self::cookie(reader, &leaf, &leaf.name);
         }
+    }
+}
+
+/// A field of a cookie that Envoy sets, by its name in the cookie's message, which Istio shares.
+pub(super) fn cookie(reader: &mut Reader<'_>, leaf: &Leaf, field: &str) {
+    match field {
+        "name" => reader.take_cookie(&leaf.pointer, Ask::Cookie("name", leaf.text.as_str().into())),
+        "path" => reader.take(&leaf.pointer, Ask::Cookie("path", leaf.text.as_str().into())),
+        "ttl" => reader.take(&leaf.pointer, Ask::max_age(&leaf.text, "s")),
+        "attributes.name" => {
+            let value = leaf.pointer.rsplit_once('/').and_then(|(item, _)| reader.text(&format!("{item}/value")));
+            reader.take(&leaf.pointer, Ask::attribute(&leaf.text, &value.unwrap_or_default()));
+        }
+        // The value of an attribute, which its name has brought along.
+        _ => {}
     }
 }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::shortened;
 use crate::check::finding::Place;
 use crate::convert::ask::{
-    ACCESS, ADDRESS, Ask, BALANCING, HASH, IDLE, NOBODY, OWN_COOKIE, ROUTE, SHARED, UNREAD, UPGRADE, address, duration,
-    header_key,
+    ACCESS, ADDRESS, Ask, BALANCING, HASH, HEALTH, IDLE, NO_TABLE, NOBODY, OWN_COOKIE, PODS, ROUTE, SHARED, UNREAD,
+    UPGRADE, address, address_in, duration, header_key,
 };
 use crate::convert::plan::{Plan, Source};
 
@@ -30,8 +30,6 @@ const SECTIONS: [&str; 12] = [
     "mailers",
     "cache",
 ];
-const HEALTH: &str = "health checks: the platform";
-const NO_TABLE: &str = "the filter counts without a table: nothing to set";
 const REFUSALS: [&str; 5] = ["deny", "reject", "return", "silent-drop", "tarpit"];
 
 /// Whether the text has sections of HAProxy.
@@ -211,11 +209,10 @@ impl<'a> Whole<'a> {
         let mut asks = Vec::new();
         for branch in branches(words) {
             let limits: Vec<Limit<'a>> = branch.iter().flat_map(|condition| self.limits(condition)).collect();
-            let is_plain = |condition: &&Vec<&'a str>| {
+            let is_plain = |condition: &Vec<&'a str>| {
                 self.has_limit(condition) || matches!(condition.as_slice(), [name] if name.starts_with('!'))
             };
-            let is_partial = branch.iter().filter(is_plain).count() != branch.len();
-            if is_partial && !limits.is_empty() {
+            if !limits.is_empty() && !branch.iter().all(is_plain) {
                 asks.push(Ask::impossible("a limit for some requests only: the filter's holds for all hubs"));
             } else {
                 asks.extend(limits.iter().map(|limit| self.limit(section, limit)));
@@ -328,7 +325,7 @@ fn key(key: &str) -> Option<Value> {
         "src" => Some(address()),
         "hdr" | "req.hdr" | "req.fhdr" => Some(header_key(argument)),
         "hdr_ip" | "req.hdr_ip" if argument.eq_ignore_ascii_case("x-forwarded-for") => Some(address()),
-        "hdr_ip" | "req.hdr_ip" => Some(json!({ "header": argument.to_ascii_lowercase(), "as": "address" })),
+        "hdr_ip" | "req.hdr_ip" => Some(address_in(argument)),
         "cook" | "req.cook" => Some(json!({ "cookie": argument })),
         "url_param" | "urlp" => Some(json!({ "query": argument })),
         _ => None,
@@ -376,7 +373,7 @@ fn cookie(words: &[&str]) -> Vec<Ask> {
 }
 
 fn server(words: &[&str]) -> Vec<Ask> {
-    let mut asks = vec![Ask::left("the pods: endpoints of the platform")];
+    let mut asks = vec![Ask::left(PODS)];
     if words.contains(&"maxconn") {
         asks.push(Ask::left("`maxconn`: connections to a pod: `circuit_breakers`"));
     }

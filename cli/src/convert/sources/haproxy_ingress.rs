@@ -3,16 +3,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::Reader;
 use crate::convert::ask::{
-    ACCESS, Ask, BALANCING, ELSEWHERE, HASH, HIDDEN, IDLE, OWN_COOKIE, UPGRADE, duration, truth,
+    ACCESS, Ask, BALANCING, ELSEWHERE, HASH, HIDDEN, IDLE, NO_TABLE, OWN_COOKIE, UPGRADE, address_in, duration, truth,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const TO_A_POD: &str = "connections to a pod: `circuit_breakers`";
-const NO_TABLE: &str = "the filter counts without a table: nothing to set";
 
 /// One annotation of haproxy-ingress, without its prefix.
 pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
@@ -111,11 +108,6 @@ fn of_haproxy_technologies(name: &str, text: &str, period: Option<&str>) -> Opti
         _ if is_raw(name) => vec![raw()],
         _ => return None,
     })
-}
-
-/// The address in a header as a key.
-fn address_in(header: &str) -> Value {
-    json!({ "header": header.trim().to_ascii_lowercase(), "as": "address" })
 }
 
 /// Text for the configuration of HAProxy.

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use super::{Reader, nginx_words};
 use crate::convert::ask::{
-    ACCESS, ADDRESS, Ask, BALANCING, ELSEWHERE, HASH, HIDDEN, IDLE, PREFIX, ROUTE, SHARED, UPGRADE, VERSIONS, address,
-    truth,
+    ACCESS, ADDRESS, Ask, BALANCING, CONNECT, ELSEWHERE, HASH, HIDDEN, IDLE, PREFIX, REPLACED, ROUTE, SHARED,
+    UNBUFFERED, UPGRADE, VERSIONS, address, truth,
 };
 
 const ANNOTATION: &str = "/metadata/annotations/nginx.ingress.kubernetes.io~1";
 /// Of `limit-rps` and `limit-rpm`, by default.
 const BURST_MULTIPLIER: u64 = 5;
-/// Envoy's way.
-pub(super) const UNBUFFERED: &str = "Envoy passes on each part as it comes";
 const BANDWIDTH: &str = "the filter limits no bandwidth";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -45,7 +43,7 @@ pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
             )]
         }
         "session-cookie-change-on-failure" if text == "true" => {
-            vec![Ask::same("a client whose pod is gone gets another one and a new cookie")]
+            vec![Ask::same(REPLACED)]
         }
         "session-cookie-change-on-failure" => {
             vec![Ask::same("the cookie keeps its pod for as long as the pod is there")]
@@ -63,7 +61,7 @@ pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
         "limit-rate" | "limit-rate-after" => vec![Ask::impossible(BANDWIDTH)],
         "whitelist-source-range" | "allowlist-source-range" | "denylist-source-range" => vec![Ask::left(ACCESS)],
         "proxy-read-timeout" | "proxy-send-timeout" => vec![Ask::better(IDLE)],
-        "proxy-connect-timeout" => vec![Ask::same("the rendered gateway waits 1 s, then tries another pod")],
+        "proxy-connect-timeout" => vec![Ask::same(CONNECT)],
         "proxy-buffering" | "proxy-request-buffering" => vec![Ask::same(UNBUFFERED)],
         "proxy-http-version" => vec![Ask::better(UPGRADE)],
         "websocket-services" | "websocket" | "enable-websocket" | "websockets" => {

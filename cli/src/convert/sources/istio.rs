@@ -1,6 +1,6 @@
 //! Istio: DestinationRules, and the labels of a Service for its own sessions.
 
-use super::Reader;
+use super::{Reader, envoy};
 use crate::convert::ask::{Ask, BALANCING, HASH};
 
 /// A DestinationRule with its subsets and ports.
@@ -13,18 +13,14 @@ pub(super) fn destination_rule(reader: &mut Reader<'_>) {
         let cookie = leaf.pointer.find("/httpCookie/").and_then(|end| leaf.pointer.get(..end));
         // Without a life, Envoy sets none: it is the application's.
         let sets_cookie = cookie.is_some_and(|before| reader.get(&format!("{before}/httpCookie/ttl")).is_some());
-        let ask = match name.strip_prefix(COOKIE).filter(|_| sets_cookie) {
-            Some("name") => {
-                reader.take_cookie(&leaf.pointer, Ask::Cookie("name", leaf.text.into()));
-                continue;
-            }
-            Some("path") => Ask::Cookie("path", leaf.text.into()),
-            Some("ttl") => Ask::max_age(&leaf.text, "s"),
-            Some("attributes.name") => reader.attribute(&leaf),
-            Some("attributes.value") => continue,
+        if let Some(field) = name.strip_prefix(COOKIE).filter(|_| sets_cookie) {
+            envoy::cookie(reader, &leaf, field);
+            continue;
+        }
+        let ask = match name {
             _ if name.starts_with("loadBalancer.consistentHash.") => Ask::better(HASH),
-            _ if name == "loadBalancer.simple" => Ask::left(BALANCING),
-            _ if name == "connectionPool.tcp.maxConnections" => Ask::left(
+            "loadBalancer.simple" => Ask::left(BALANCING),
+            "connectionPool.tcp.maxConnections" => Ask::left(
                 "it stays in the DestinationRule; each WebSocket is a connection, and `limits` holds for clients and hubs",
             ),
             _ if name.ends_with("maxConnectionDuration") => {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::ingress_nginx::UNBUFFERED;
 use super::{Reader, nginx_words};
 use crate::convert::ask::{
-    Ask, BALANCING, ELSEWHERE, HASH, HIDDEN, IDLE, PREFIX, ROUTE, SHARED, UNKNOWN_KEY, UPGRADE, address, truth,
+    Ask, BALANCING, CONNECT, ELSEWHERE, HASH, HIDDEN, IDLE, PREFIX, ROUTE, SHARED, UNBUFFERED, UNKNOWN_KEY, UPGRADE,
+    address, truth,
 };
 
 const ANNOTATION: &str = "/metadata/annotations/nginx.org~1";
@@ -32,7 +32,7 @@ pub(super) fn annotation(reader: &mut Reader<'_>, name: &str, pointer: &str) {
         "limit-req-scale" => vec![Ask::impossible(SHARED)],
         "max-conns" => vec![Ask::left(TO_A_POD)],
         "proxy-read-timeout" | "proxy-send-timeout" => vec![Ask::better(IDLE)],
-        "proxy-connect-timeout" => vec![Ask::same("the rendered gateway waits 1 s, then tries another pod")],
+        "proxy-connect-timeout" => vec![Ask::same(CONNECT)],
         "proxy-buffering" => vec![Ask::same(UNBUFFERED)],
         "server-snippets" | "location-snippets" => nginx_words::snippet(text),
         "rewrites" => vec![Ask::left(PREFIX)],

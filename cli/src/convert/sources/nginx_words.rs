@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::ingress_nginx::UNBUFFERED;
-use crate::convert::ask::{ADDRESS, Ask, ELSEWHERE, HASH, IDLE, UPGRADE, address, header_key};
+use crate::convert::ask::{ADDRESS, Ask, ELSEWHERE, HASH, IDLE, UNBUFFERED, UPGRADE, address, header_key};
 
 /// What each directive of a snippet asks for.
 pub(super) fn snippet(text: &str) -> Vec<Ask> {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::Reader;
-use crate::convert::ask::{Ask, BALANCING, ELSEWHERE, IDLE, PREFIX, ROUTE, truth, written};
+use crate::convert::ask::{
+    Ask, BALANCING, ELSEWHERE, HEALTH, IDLE, NO_HEADER, PODS, PREFIX, REPLACED, ROUTE, truth, written,
+};
 
 /// The clusters, their affinity above all.
 pub(super) fn read(reader: &mut Reader<'_>) {
@@ -16,9 +18,7 @@ pub(super) fn read(reader: &mut Reader<'_>) {
         let has_max_age = reader.get(&format!("{cluster}/SessionAffinity/Cookie/MaxAge")).is_some();
         for leaf in reader.leaves(&cluster) {
             let ask = match leaf.name.strip_prefix("SessionAffinity.") {
-                Some("Enabled" | "Policy" | "AffinityKeyName") if is_on && by_header => {
-                    Ask::better("each connection keeps its pod by its id, also where clients send no header")
-                }
+                Some("Enabled" | "Policy" | "AffinityKeyName") if is_on && by_header => Ask::better(NO_HEADER),
                 Some(name) if !is_on => {
                     Ask::void(if name == "Enabled" { "no affinity" } else { "`SessionAffinity` is not enabled" })
                 }
@@ -45,9 +45,7 @@ fn affinity(name: &str, text: &str, has_max_age: bool) -> Ask {
     match name {
         "Enabled" => Ask::ClientCookie,
         "Policy" => Ask::same("the cookie holds the sealed route"),
-        "FailurePolicy" if text.eq_ignore_ascii_case("Redistribute") => {
-            Ask::same("a client whose pod is gone gets another one and a new cookie")
-        }
+        "FailurePolicy" if text.eq_ignore_ascii_case("Redistribute") => Ask::same(REPLACED),
         "FailurePolicy" => Ask::impossible(
             "a pod that is gone has lost the connection; `strict: true` in Envoy's `stateful_session` would answer 503",
         ),
@@ -73,8 +71,8 @@ fn affinity(name: &str, text: &str, has_max_age: bool) -> Ask {
 fn of_cluster(name: &str) -> Ask {
     match name.split('.').next().unwrap_or_default() {
         "LoadBalancingPolicy" => Ask::left(BALANCING),
-        "Destinations" => Ask::left("the pods: endpoints of the platform"),
-        "HealthCheck" => Ask::left("health checks: the platform"),
+        "Destinations" => Ask::left(PODS),
+        "HealthCheck" => Ask::left(HEALTH),
         "HttpRequest" if name.ends_with("ActivityTimeout") => Ask::better(IDLE),
         _ => Ask::left(ELSEWHERE),
     }

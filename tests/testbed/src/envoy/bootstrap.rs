@@ -31,6 +31,12 @@ pub fn signalr_filter(bootstrap: &mut Value) -> &mut Value {
     ours_of(http_filters(bootstrap))
 }
 
+/// Puts the filter of another bootstrap in the place of ours. Addresses and all else stay.
+pub fn filter_of(mut other: Value) -> Patch {
+    let filter = signalr_filter(&mut other).clone();
+    Box::new(move |bootstrap| *signalr_filter(bootstrap) = filter.clone())
+}
+
 /// Loads another module, such as [`super::module_that_traps`].
 pub fn load_module(bootstrap: &mut Value, module: &Path) {
     signalr_filter(bootstrap)["typed_config"]["config"]["vm_config"]["code"] =
