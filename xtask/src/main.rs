@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod gateways;
 mod hubs;
+mod lanes;
 mod package;
 mod pictures;
 mod tiers;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use testbed::tools::{RustTarget, Skips, count_skips, wasm_bindgen_runner};
 
 use crate::cargo::run;
+use crate::lanes::run_in_lanes;
 
 /// One tier as it is run.
 struct Tier {
@@ -24,7 +25,7 @@ enum Kind {
     CoreAt32Bits,
     /// The tests of `xtask` and the testbed.
     Tools,
-    /// These files of `tests`. They use the module, which is built once.
+    /// These files of `tests`. They use the module, which is built once, and run in [`LANES`].
     Files(Vec<String>),
 }
 
@@ -32,6 +33,12 @@ enum Kind {
 const TIER_4: [&str; 2] = ["module", "release"];
 const TIER_5: [&str; 4] = ["envoy", "istio", "manifests", "metrics"];
 const TIER_7: [&str; 2] = ["control_plane", "envoy_gateway"];
+
+/// So many files run beside each other: a test of a real gateway waits for half of its time.
+const LANES: usize = 2;
+
+/// Files that run by themselves, because they take all cores for minutes.
+const ALONE: [&str; 3] = ["compose", "limits", "load"];
 
 /// Runs all tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
@@ -101,18 +108,33 @@ impl Tier {
             Kind::Tools => {
                 command.args(["--package", "xtask", "--package", "testbed", "--package", "envoy-signalr-cli", "--"])
             }
-            Kind::Files(files) => {
-                // The module is built once here, and the tests find it by this variable.
-                command.env("ENVOY_SIGNALR_WASM", testbed::envoy::module()?).args(["--package", "envoy-signalr"]);
-                // A test of these tiers starts several processes of its own.
-                files.iter().fold(&mut command, |command, file| command.args(["--test", file])).args([
-                    "--",
-                    "--test-threads",
-                    "1",
-                ])
-            }
+            Kind::Files(files) => return self.run_files(files, name, skips, list),
         };
         run(self.name, command.args(name))
+    }
+
+    /// Runs the tests of these files: first those that may run beside others, then the rest.
+    fn run_files(&self, files: &[String], name: Option<&str>, skips: Skips, list: &(&str, PathBuf)) -> Result<()> {
+        // The module is built once here, and the tests find it by this variable.
+        let module = testbed::envoy::module()?;
+        let cargo_test = |files: &[&String]| {
+            let mut command = Command::new(env!("CARGO"));
+            command.args(["test", "--package", "envoy-signalr"]).env("ENVOY_SIGNALR_WASM", &module);
+            command.env(list.0, &list.1).envs(skips.environment());
+            command.args(files.iter().flat_map(|file| ["--test", file]));
+            command
+        };
+        run(&format!("{}: building", self.name), cargo_test(&files.iter().collect::<Vec<_>>()).arg("--no-run"))?;
+        // A test here starts several processes of its own.
+        let test = |file: &String| {
+            let mut command = cargo_test(&[file]);
+            command.args(["--", "--test-threads", "1"]).args(name);
+            command
+        };
+        let (alone, beside): (Vec<_>, Vec<_>) = files.iter().partition(|file| ALONE.contains(&file.as_str()));
+        let passed = [run_in_lanes(LANES, &beside, test), run_in_lanes(1, &alone, test)];
+        ensure!(passed == [true, true], "failed: {}", self.name);
+        Ok(())
     }
 }
 
