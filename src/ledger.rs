@@ -68,7 +68,7 @@ pub struct Ledger {
     /// Slots to look through.
     watch: Watch,
     /// How far the sweep of all slots has come.
-    swept: u16,
+    swept: u32,
     next_number: u32,
     /// Open WebSockets by pod.
     pub upstreams: Upstreams,

@@ -23,8 +23,8 @@ use crate::hub::HubLabel;
 use crate::signalr::Transport;
 use crate::store::{Conflict, Store, Version};
 
-/// 100,000 connections have 3 entries a slot, 150 bytes to copy for an admission.
-pub(super) const SLOTS: u16 = 32_768;
+/// One for each value of a hash's first two bytes: 100,000 connections have 1.5 entries a slot, 70 bytes to copy for an admission.
+pub(super) const SLOTS: u32 = 65_536;
 /// More in a slot are refused. One client's may be half of it; 8,192 entries are 330 KB to copy for every admission. The tests'
 /// own build can fill one.
 pub(super) const MOST_ENTRIES: usize = if cfg!(feature = "trap") { 64 } else { 8_192 };
@@ -41,16 +41,17 @@ pub(super) struct Slot(u16);
 impl Slot {
     pub(super) fn of(hash: [u8; 8]) -> Self {
         let [high, low, ..] = hash;
-        Self(u16::from_be_bytes([high, low]) % SLOTS)
+        Self(u16::from_be_bytes([high, low]))
     }
 
     /// The slot with this number. There is one for each number below [`SLOTS`].
-    pub(super) fn numbered(number: u16) -> Option<Self> {
-        (number < SLOTS).then_some(Self(number))
+    pub(super) fn numbered(number: u32) -> Option<Self> {
+        u16::try_from(number).ok().map(Self)
     }
 
+    /// At most 22 bytes, which Envoy's C++ library (libc++) keeps in the string itself, so that a look-up reads no memory elsewhere.
     fn key(self) -> String {
-        format!("envoy-signalr/1/slot/{}", self.0)
+        format!("signalr/2/slot/{}", self.0)
     }
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | a connection that the dead counted and a living instance holds | its holder, which counts it from then on | the death is noticed |
 //! | a connection that a living instance counts and the dead held | its counter, which stops counting it | as above |
-//! | entries that nobody counts | the sweep of all slots; until then they take memory only | within four minutes |
+//! | entries that nobody counts | the sweep of all slots; until then they take memory only | within nine minutes |
 //!
 //! For the first two, each instance watches the slots of the connections that it counts and does not hold, or holds and does not
 //! count, and looks through them when an instance has died. The same watch ends long-polling sessions that wait too long, in ticks
@@ -29,7 +29,8 @@ use crate::hub::HubLabel;
 use crate::signalr::Transport;
 use crate::store::Store;
 
-/// Slots that one instance looks through in a tick, at most. All slots take four minutes of one instance, 16 s of sixteen.
+/// Slots that one instance looks through in a tick, at most. All slots take nine minutes of one instance, half a
+/// minute of sixteen.
 pub(super) const SWEEP: usize = 128;
 
 /// How often a watched slot is looked through although nothing is known to have happened.
@@ -159,7 +160,7 @@ impl Ledger {
     /// Looks through a bounded number of slots: those that are due, and then this instance's share of all.
     fn sweep(&mut self, rank: usize, now: Seconds, store: &dyn Store) {
         let left = SWEEP.saturating_sub(self.look_through_due(SWEEP, now, store));
-        let [alive, rank] = [self.instances.alive(), rank].map(|number| u16::try_from(number).unwrap_or(u16::MAX));
+        let [alive, rank] = [self.instances.alive(), rank].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         for _ in 0..left {
             if let Some(slot) = Slot::numbered(self.swept.saturating_add(rank)) {
                 self.sweep_slot(slot, now, store);

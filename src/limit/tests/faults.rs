@@ -129,7 +129,7 @@ struct Interrupted<'a> {
 impl Store for Interrupted<'_> {
     fn load(&self, key: &str) -> Option<(Vec<u8>, Version)> {
         let loaded = self.store.load(key);
-        self.loads.set(self.loads.get() + u32::from(key.starts_with("envoy-signalr/1/slot/")));
+        self.loads.set(self.loads.get() + u32::from(key.contains("/slot/")));
         if self.loads.get() == 1
             && let Some(interruption) = self.interruption.take()
         {
