@@ -6,7 +6,8 @@ set -eu
 kept="_initialize proxy_abi_version_0_2_1 proxy_on_memory_allocate \
     proxy_on_context_create proxy_on_vm_start proxy_on_configure proxy_on_tick \
     proxy_on_request_headers proxy_on_request_body proxy_on_response_headers proxy_on_response_body \
-    proxy_on_log proxy_on_delete"
+    proxy_on_log proxy_on_delete \
+    proxy_on_http_call_response proxy_on_queue_ready"
 
 left=$#
 while [ "$left" -gt 0 ]; do

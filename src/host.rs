@@ -7,6 +7,7 @@
 mod abi;
 mod envoy_metrics;
 mod exchange;
+mod redis;
 mod root;
 mod shared;
 
@@ -15,7 +16,7 @@ use std::time::UNIX_EPOCH;
 
 use log::warn;
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{LogLevel, MapType};
+use proxy_wasm::types::{BufferType, LogLevel, MapType};
 
 use crate::clock::Millis;
 use crate::http::HeaderOp;
@@ -78,6 +79,11 @@ fn apply(map: MapType, ops: Vec<HeaderOp>, metrics: &mut EnvoyMetrics) {
             metrics.add(&[Count::InternalError(InternalError::Header)]);
         }
     }
+}
+
+/// Bytes of a buffer. There are none where Envoy refuses.
+fn body(buffer: BufferType, start: usize, size: usize) -> Vec<u8> {
+    hostcalls::get_buffer(buffer, start, size).unwrap_or_default().unwrap_or_default()
 }
 
 fn store() -> &'static dyn Store {

@@ -12,6 +12,7 @@
 //! Nothing is counted twice and nothing is owed: an instance that dies takes what it counted with it.
 
 mod instances;
+mod journal;
 mod lease;
 mod numbers;
 mod rooms;
@@ -32,8 +33,9 @@ use crate::signalr::Transport;
 use crate::store::{Conflict, Secret, Store};
 
 pub use instances::InstanceId;
+pub use journal::{Event, Member};
 pub use lease::{End, Lease, LedgerFailure, Opening, Session};
-pub use numbers::Tracked;
+pub use numbers::{Reach, Tracked};
 pub use tick::Present;
 pub use upstreams::{Upstream, Upstreams};
 
@@ -67,6 +69,10 @@ pub struct Ledger {
     unfinished: Vec<(Lease, End)>,
     /// Slots to look through.
     watch: Watch,
+    /// What became of connections that the instances count, where somebody reads it: [`Ledger::keep_journal`].
+    journal: Option<Vec<Event>>,
+    /// Whether this instance reaches the Redis through which limits are shared, if they are.
+    pub redis: Option<Reach>,
     /// How far the sweep of all slots has come.
     swept: u32,
     next_number: u32,
@@ -87,6 +93,8 @@ pub struct Terms {
     pub enforced: bool,
     /// How long a long-polling session may go without a poll.
     pub idle: Duration,
+    /// Whether a connection is asked about elsewhere, too, until [`Ledger::confirm`] says that it has begun.
+    pub asks: bool,
 }
 
 /// A limit that was reached.
@@ -120,6 +128,8 @@ pub struct Look {
     counted: Option<(u32, Series)>,
     /// Whether the connection is there, or was a moment ago.
     pub is_there: bool,
+    /// Whether the connection has begun.
+    has_begun: bool,
     /// Whether its age shows that it was connected before, on this gateway or another.
     pub is_old: bool,
 }
@@ -137,6 +147,8 @@ impl Ledger {
             held: BTreeMap::new(),
             unfinished: Vec::new(),
             watch: Watch::default(),
+            journal: None,
+            redis: None,
             swept: 0,
             next_number: 1,
             upstreams: Upstreams::default(),
@@ -181,7 +193,14 @@ impl Ledger {
     ) -> Result<Look, LedgerFailure> {
         self.wake(now, store)?;
         let is_old = opening.issued.is_some_and(|issued| lease::is_older_than_unused(issued, now));
-        let mut look = Look { connection: ConnectionKey([0; 8]), page: None, counted: None, is_there: false, is_old };
+        let mut look = Look {
+            connection: ConnectionKey([0; 8]),
+            page: None,
+            counted: None,
+            is_there: false,
+            has_begun: false,
+            is_old,
+        };
         look.connection = match opening.id {
             Some(id) => self.connection(id),
             None => {
@@ -198,6 +217,7 @@ impl Ledger {
             for entry in page.entries().filter(|entry| entry.connection == look.connection) {
                 let lives = self.lives(&entry, now, store);
                 look.is_there |= lives;
+                look.has_begun |= lives && matches!(entry.standing, Standing::Held | Standing::Idle { .. });
                 if !entry.is_memory() {
                     holds = holds.saturating_add(usize::from(lives));
                     // Also by an entry whose holder has died: its counter may live.
@@ -210,7 +230,13 @@ impl Ledger {
             if holds < MOST_HOLDS {
                 return Ok(Look { page: Some(page), ..look });
             }
-            look = Look { connection: self.connection_without_id(), counted: None, is_there: false, ..look };
+            look = Look {
+                connection: self.connection_without_id(),
+                counted: None,
+                is_there: false,
+                has_begun: false,
+                ..look
+            };
         }
     }
 
@@ -242,7 +268,7 @@ impl Ledger {
             }
             reached = reached.or(Some(full));
         }
-        let lease = self.lease(look, opening, terms.idle);
+        let lease = self.lease(look, opening, terms);
         if let Some(page) = &look.page {
             let draft = self.draft_with(page, look, &lease, now, store);
             let written = match draft.fits() {
@@ -267,6 +293,21 @@ impl Ledger {
         }
         self.held.insert(lease.hold, lease.clone());
         Ok(Admission::Admitted(lease, reached))
+    }
+
+    /// The hub has taken the connection of a hold: whoever comes with its id need not ask any more.
+    pub fn confirm(&mut self, lease: &Lease, now: Seconds, store: &dyn Store) {
+        // The lease as it stands: an instance that began anew has given it another number.
+        let Some(lease) = self.held.get_mut(&lease.hold) else { return };
+        let (asked, lease) = (std::mem::take(&mut lease.asks), lease.clone());
+        let (Some(slot), true, own) = (lease.slot, asked, self.instance()) else { return };
+        // What fails is asked about once more.
+        let _ = self.edit(slot, now, store, |_, page| {
+            page.draft(|entry| match entry.is_of(&lease, own) {
+                true => Change::To(Entry { standing: Standing::Held, ..entry.clone() }),
+                false => Change::Keep,
+            })
+        });
     }
 
     /// Ends a hold. An end that meets too many conflicts is made up for at the next tick.
@@ -304,12 +345,26 @@ impl Ledger {
         });
     }
 
-    fn lease(&mut self, look: &Look, opening: &Opening<'_>, idle: Duration) -> Lease {
+    fn lease(&mut self, look: &Look, opening: &Opening<'_>, terms: &Terms) -> Lease {
         let hold = self.number();
         let Opening { client, transport, hub, issued, .. } = *opening;
         let is_new = !look.is_there && !look.is_old;
         let slot = look.page.as_ref().map(Page::slot);
-        Lease { hold, client, connection: look.connection, slot, transport, hub: hub.clone(), is_new, issued, idle }
+        Lease {
+            hold,
+            client,
+            connection: look.connection,
+            slot,
+            transport,
+            hub: hub.clone(),
+            counter: look.counted.as_ref().map_or(self.instance(), |(counter, _)| *counter),
+            begins: look.counted.is_none(),
+            asks: terms.asks && !look.has_begun,
+            is_new,
+            is_old: look.is_old,
+            issued,
+            idle: terms.idle,
+        }
     }
 
     /// The page with an entry for a new hold.
@@ -329,7 +384,7 @@ impl Ledger {
         let mut draft = page.draft(|other| {
             if other.connection != entry.connection {
                 if other.is_over(now) { Change::Drop } else { Change::Keep }
-            } else if other.standing == Standing::Held && self.lives(other, now, store) {
+            } else if matches!(other.standing, Standing::Held | Standing::Asking) && self.lives(other, now, store) {
                 Change::To(Entry { counter: entry.counter, ..other.clone() })
             } else {
                 // A session between two polls goes on in this hold, and a memory has served.
@@ -361,8 +416,12 @@ impl Ledger {
     fn try_end(&mut self, lease: &Lease, end: End, now: Seconds, store: &dyn Store) -> Result<(), LedgerFailure> {
         let own = self.instances.own().get();
         let Some(slot) = lease.slot else {
-            self.tally.ended(&lease.series(), 1);
-            self.leave_place(&lease.hub, now, store);
+            let member = lease.member();
+            self.uncount(
+                Counted { counter: own, is_remembered: false, member, transport: lease.transport },
+                now,
+                store,
+            );
             return Ok(());
         };
         let stays = match end {
@@ -419,13 +478,16 @@ impl Ledger {
     }
 
     /// Takes a connection that has ended out of the numbers.
-    fn uncount(&mut self, Counted { counter, series }: Counted, now: Seconds, store: &dyn Store) {
+    fn uncount(&mut self, ended: Counted, now: Seconds, store: &dyn Store) {
+        let (counter, series) = (ended.counter, ended.series());
         if counter == self.instances.own().get() {
             self.tally.ended(&series, 1);
             self.leave_place(&series.hub, now, store);
         } else if !self.instances.is_gone(counter) {
             self.tally.ended_elsewhere(series, counter, &mut self.instances, store);
         }
+        let Counted { member, is_remembered, .. } = ended;
+        self.note(|| Event::Ended { counter, member, is_remembered });
     }
 
     /// Whether a client has as many connections as it may have, without the one that asks. Each counts once, however many
@@ -450,7 +512,7 @@ impl Ledger {
     /// Whether its holder lives, its next poll may still come, or its id is still worth remembering.
     fn lives(&mut self, entry: &Entry<'_>, now: Seconds, store: &dyn Store) -> bool {
         match entry.standing {
-            Standing::Held => self.instances.is_alive(entry.owner, now, store),
+            Standing::Held | Standing::Asking => self.instances.is_alive(entry.owner, now, store),
             Standing::Idle { .. } | Standing::Memory(_) => !entry.is_over(now),
         }
     }

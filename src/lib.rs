@@ -44,6 +44,7 @@ pub mod limit;
 pub mod messages;
 pub mod metrics;
 pub mod settings;
+pub mod shared;
 pub mod signalr;
 pub mod socket;
 pub mod steer;

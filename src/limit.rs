@@ -25,6 +25,8 @@ use rate::{Ask, Bucket};
 #[derive(Debug)]
 pub struct Limiter {
     secret: Secret,
+    /// Whether no limit is enforced at present.
+    pub lifted: bool,
     /// Who is connected.
     pub ledger: Ledger,
 }
@@ -51,7 +53,11 @@ impl Limiter {
     /// An instance with nothing held. `instance` is random, so that a VM that starts anew is a stranger to its past.
     pub fn new(instance: InstanceId, secret: Secret, limits: &Limits) -> Self {
         let tracked = Tracked { per_hub: limits.per_hub.is_some(), total: limits.total.is_some() };
-        Self { secret, ledger: Ledger::new(instance, secret, tracked) }
+        let mut ledger = Ledger::new(instance, secret, tracked);
+        if limits.shared.is_some() {
+            ledger.keep_journal();
+        }
+        Self { secret, lifted: false, ledger }
     }
 
     /// The key of the client that sent a request; `None` if it has none and is to be refused for that.
@@ -89,7 +95,7 @@ impl Limiter {
         {
             return Ok(Verdict::Over(Limit::ConnectRate));
         }
-        let full = self.ledger.full(&terms(limits), client.0, hub, now.seconds(), store);
+        let full = self.ledger.full(&terms(limits, self.lifted), client.0, hub, now.seconds(), store);
         Ok(full.map_or(Verdict::Within, |reached| Verdict::Over(reached.into())))
     }
 
@@ -104,7 +110,7 @@ impl Limiter {
         now: Millis,
         store: &dyn Store,
     ) -> Result<(Verdict, Option<Admitted>), LedgerFailure> {
-        let terms = terms(limits);
+        let terms = terms(limits, self.lifted);
         // Asked once, however often the rest is tried.
         let (mut rate_left, mut over_rate, mut on_trust) = (limits.connect_rate, None, None);
         for _ in 0..TRIES {
@@ -130,14 +136,14 @@ impl Limiter {
         Err(LedgerFailure)
     }
 
-    /// The hub did not take the connection. Call before its end.
-    pub fn refused(&self, admitted: &Admitted, now: Millis, store: &dyn Store) {
-        if let Some(rate) = admitted.on_trust {
-            // It cannot be refused any more, and without the charge one old id would be a way round the rate.
-            let client = ClientKey(admitted.lease.client());
-            let take = |bucket| rate::ask(Ask::Take, bucket, rate, client, now, store);
-            let _ = take(Bucket::Connect).is_ok_and(|taken| taken || take(Bucket::Trust).unwrap_or(false));
-        }
+    /// The hub did not take the connection. Call before its end. Returns the rate that was charged, if one was.
+    pub fn refused(&self, admitted: &Admitted, now: Millis, store: &dyn Store) -> Option<Rate> {
+        let rate = admitted.on_trust?;
+        // It cannot be refused any more, and without the charge one old id would be a way round the rate.
+        let client = ClientKey(admitted.lease.client());
+        let take = |bucket| rate::ask(Ask::Take, bucket, rate, client, now, store);
+        let _ = take(Bucket::Connect).is_ok_and(|taken| taken || take(Bucket::Trust).unwrap_or(false));
+        Some(rate)
     }
 
     /// Ends a hold.
@@ -148,7 +154,7 @@ impl Limiter {
     /// The long-polling session `id` of a hub, as the client that sent a request may end it.
     pub fn session(&self, limits: &Limits, head: &Head, peer: &Peer, id: &[u8], hub: &HubLabel) -> Option<Session> {
         let client = self.client(limits, head, peer)?;
-        Some(self.ledger.session(&terms(limits), client.0, id, hub))
+        Some(self.ledger.session(&terms(limits, self.lifted), client.0, id, hub))
     }
 }
 
@@ -159,13 +165,14 @@ fn pays(rate: Rate, look: &Look, client: ClientKey, now: Millis, store: &dyn Sto
     rate::ask(ask, bucket, rate, client, now, store)
 }
 
-fn terms(limits: &Limits) -> Terms {
+fn terms(limits: &Limits, lifted: bool) -> Terms {
     Terms {
         per_client: limits.per_client,
         per_hub: limits.per_hub,
         total: limits.total,
-        enforced: limits.mode == Mode::Enforce,
+        enforced: limits.mode == Mode::Enforce && !lifted,
         idle: limits.long_polling_idle,
+        asks: limits.shared.is_some(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::settings::Mode;
 use crate::signalr::Transport;
 
 pub use gauges::Gauges;
-pub use labels::{InternalError, MessageType, Negotiation, TrafficUnit};
+pub use labels::{InternalError, MessageType, Negotiation, SharedCall, TrafficUnit};
 
 /// What a sample does to its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,13 @@ pub enum Count {
     },
     /// `signalr_gateway_shared_data_conflicts_total`: another worker thread wrote first, so many times.
     Conflicts(u64),
+    /// `signalr_gateway_shared_calls_total`: a call to the Redis through which gateways share limits.
+    SharedCall(SharedCall),
+    /// `signalr_gateway_shared_call_milliseconds`.
+    SharedCallTook {
+        /// From its start to its answer or failure.
+        milliseconds: u64,
+    },
     /// `signalr_gateway_internal_errors_total`: Envoy refused something that the filter relies on.
     InternalError(InternalError),
 }
@@ -144,7 +151,8 @@ impl Count {
         match self {
             Self::NegotiateToConnect { milliseconds, .. }
             | Self::WebSocketDuration { milliseconds, .. }
-            | Self::WebSocketHandshake { milliseconds, .. } => Change::Observe(*milliseconds),
+            | Self::WebSocketHandshake { milliseconds, .. }
+            | Self::SharedCallTook { milliseconds } => Change::Observe(*milliseconds),
             Self::WebSocketTraffic { amount, .. } | Self::Message { amount, .. } | Self::Conflicts(amount) => {
                 Change::Add(*amount)
             }
@@ -157,6 +165,7 @@ impl Count {
             | Self::WebSocketClosed { .. }
             | Self::WebSocketHandshakeFailed { .. }
             | Self::WebSocketError { .. }
+            | Self::SharedCall(_)
             | Self::InternalError(_) => Change::Add(1),
         }
     }
@@ -220,6 +229,8 @@ impl Count {
             Self::WebSocketError { hub, kind } => {
                 stat("websocket_errors_total", &[("hub", hub.as_str()), ("kind", kind)])
             }
+            Self::SharedCall(call) => stat("signalr_gateway_shared_calls_total", &[("result", call.label())]),
+            Self::SharedCallTook { .. } => stat("signalr_gateway_shared_call_milliseconds", &[]),
             Self::Conflicts(_) => stat("signalr_gateway_shared_data_conflicts_total", &[]),
             Self::InternalError(kind) => stat("signalr_gateway_internal_errors_total", &[("kind", kind.label())]),
         }

@@ -10,6 +10,7 @@ mod limits;
 mod origin;
 mod path;
 mod raw;
+mod shared;
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub use error::{Problem, SettingsError};
 pub use limits::{ClientKeySource, ClientSettings, Limits, Rate, RejectionSettings};
 pub use origin::AllowedOrigin;
 pub use path::PathPattern;
-pub use raw::{AbsentKey, AccessToken, Detail, Mode, NegotiateRejection, OnError, PinEncoding};
+pub use raw::{AbsentKey, AccessToken, Detail, Mode, NegotiateRejection, OnError, PinEncoding, SharedOnError};
+pub use shared::{Login, SharedLimits};
 
 /// Everything an operator chose, ready to use.
 #[derive(Debug)]
@@ -131,13 +133,15 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`], whose display is one line naming the field, what is wrong and what is allowed. Operator's fault.
     pub fn parse(json: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, SettingsError> {
-        let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { json::read(json)? };
+        let mut raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { json::read(json)? };
+        let shared = raw.limits.as_mut().and_then(|limits| limits.shared.take());
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin, cluster_header } =
             raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
         let pin = check_pin(pin, client_cookie.mark.as_deref(), cluster_header.as_deref())?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
-        let limits = raw.limits.map_or_else(limits::none, limits::check)?;
+        let mut limits = raw.limits.map_or_else(limits::none, limits::check)?;
+        limits.shared = shared.map(|raw| shared::check(raw, &keys, surroundings)).transpose()?;
         refuse_shared_headers(&pin, &limits.client.key)?;
         Ok(Self {
             hubs: hubs(raw.hubs)?,
@@ -187,20 +191,29 @@ fn key_ring(keys: &[raw::Key], surroundings: &Surroundings<'_>) -> Result<KeyRin
 }
 
 fn secret(path: &str, secret: &raw::SecretSource, surroundings: &Surroundings<'_>) -> Result<Vec<u8>, SettingsError> {
-    let (field, value) = match secret {
-        raw::SecretSource::Value(value) => (format!("{path}.secret.value"), value.clone()),
-        raw::SecretSource::Env(name) => {
-            let field = format!("{path}.secret.env");
-            match (surroundings.env)(name) {
-                Some(value) => (field, value),
-                None => return Err(SettingsError::at(field, Problem::EnvNotSet(name.clone()))),
-            }
-        }
-    };
+    let (field, value) = read_secret(&format!("{path}.secret"), secret, surroundings)?;
     if value.len() < LEAST_SECRET {
         return Err(SettingsError::at(field, Problem::SecretTooShort { bytes: value.len(), least: LEAST_SECRET }));
     }
     Ok(value.into_bytes())
+}
+
+/// A secret and the field that it stands in.
+fn read_secret(
+    path: &str,
+    secret: &raw::SecretSource,
+    surroundings: &Surroundings<'_>,
+) -> Result<(String, String), SettingsError> {
+    match secret {
+        raw::SecretSource::Value(value) => Ok((format!("{path}.value"), value.clone())),
+        raw::SecretSource::Env(name) => {
+            let field = format!("{path}.env");
+            match (surroundings.env)(name) {
+                Some(value) => Ok((field, value)),
+                None => Err(SettingsError::at(field, Problem::EnvNotSet(name.clone()))),
+            }
+        }
+    }
 }
 
 fn hubs(raw: Vec<raw::Hub>) -> Result<Hubs, SettingsError> {

@@ -24,13 +24,14 @@ use crate::lifecycle::{Ending, Failure, TELLING};
 use crate::limit::{Limiter, Peer, Rejection};
 use crate::metrics::{Count, Negotiation};
 use crate::settings::{AccessToken, Hubs, Settings};
+use crate::shared::Shared;
 use crate::signalr::{self, Exchange, MAX_ANSWER, Step};
 use crate::socket::{Socket, Traffic};
 use crate::steer;
 use crate::store::Store;
 use crate::token::{self, NONCE_LEN, Place};
 
-use admission::Held;
+use admission::{Held, Ruling};
 use failure::Failed;
 use negotiation::Negotiated;
 
@@ -64,6 +65,8 @@ pub enum Chunk {
 pub enum RequestPlan {
     /// It goes upstream, with these changes.
     Forward(Vec<HeaderOp>),
+    /// It is held, with these changes, until [`Shared::answered`](crate::shared::Shared::answered) has decided.
+    Hold(Vec<HeaderOp>),
     /// The filter answers it.
     Reject(Rejection),
 }
@@ -77,6 +80,8 @@ pub struct Worker {
     pub strangers: Strangers,
     /// Connections held. Absent only before the configuration has come.
     pub limiter: Option<Limiter>,
+    /// Limits shared with other gateways.
+    pub shared: Shared,
     /// What WebSockets carried since it was last handed to Envoy.
     pub traffic: Traffic,
     /// The time as of the last tick or request: to ask for it at every chunk would cost more than the chunk.
@@ -85,6 +90,8 @@ pub struct Worker {
 
 /// The state of one exchange.
 pub struct Stream {
+    /// What the host knows it by.
+    id: u32,
     settings: Rc<Settings>,
     worker: Rc<RefCell<Worker>>,
     state: State,
@@ -118,9 +125,9 @@ struct Request {
 }
 
 impl Stream {
-    /// The state before any callback.
-    pub fn new(settings: Rc<Settings>, worker: Rc<RefCell<Worker>>) -> Self {
-        Self { settings, worker, state: State::Idle, held: None, socket: None, counts: Vec::new(), log: Vec::new() }
+    /// The state before any callback. `id` is unique among the streams of a worker thread.
+    pub fn new(id: u32, settings: Rc<Settings>, worker: Rc<RefCell<Worker>>) -> Self {
+        Self { id, settings, worker, state: State::Idle, held: None, socket: None, counts: Vec::new(), log: Vec::new() }
     }
 
     /// Whether [`Stream::on_request`] has anything to do. Asked of every request, SignalR's or not.
@@ -146,7 +153,8 @@ impl Stream {
         let (https, supplied_key) = (http::is_https(head), key.is_some());
         let request = Box::new(Request { exchange, hub, decision, session, https, supplied_key });
         self.report_outcomes(&request);
-        if let Some(rejection) = self.admit(&request, limits, head, peer, moment) {
+        let ruling = self.admit(&request, limits, head, peer, moment);
+        if let Ruling::Reject(rejection) = ruling {
             return RequestPlan::Reject(rejection);
         }
         if request.exchange.step == Step::WebSocket {
@@ -157,7 +165,7 @@ impl Stream {
         }
         let ops = steer(&settings, &request, head).into_iter().chain(key).collect();
         self.state = State::Asked(request);
-        RequestPlan::Forward(ops)
+        if let Ruling::Wait = ruling { RequestPlan::Hold(ops) } else { RequestPlan::Forward(ops) }
     }
 
     /// Whether [`Stream::on_response`] has anything to do.
@@ -168,6 +176,11 @@ impl Stream {
     /// Learns where Envoy sent the request (`place`, absent when Envoy answered itself) and what came back.
     pub fn on_response(&mut self, head: &Head, place: Option<Place>, moment: &mut Moment<'_>) -> Vec<HeaderOp> {
         let State::Asked(request) = std::mem::replace(&mut self.state, State::Idle) else { return Vec::new() };
+        if self.worker.borrow().shared.has_refused(self.id) {
+            // It is the filter's own answer.
+            self.socket = None;
+            return Vec::new();
+        }
         let status = head.get(":status").and_then(|text| str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
         let negotiated = status == 200 && signalr::may_be_negotiate_answer(head.get("content-type"));
         let answered = Answered { status, negotiated, place, https: request.https, now: moment.now };
@@ -240,6 +253,9 @@ impl Stream {
             self.counts.extend(worker.traffic.take());
         }
         self.on_error_text(b"");
+        if self.settings.limits.shared.is_some() {
+            self.leave_shared();
+        }
         self.release(now.seconds(), store);
         if let State::Negotiated(negotiated) = std::mem::replace(&mut self.state, State::Idle) {
             self.counts.push(Count::Negotiation { hub: negotiated.hub, result: Negotiation::Incomplete });

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "foreign functions")]
 
 use std::ptr;
+use std::time::Duration;
 
 use log::{debug, warn};
 use proxy_wasm::types::MapType;
@@ -29,6 +30,57 @@ unsafe extern "C" {
     fn proxy_get_header_map_pairs(map: MapType, pairs: *mut *mut u8, size: *mut usize) -> u32;
 
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+
+    fn proxy_set_effective_context(context: u32) -> u32;
+
+    fn proxy_continue_stream(stream_type: u32) -> u32;
+
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+
+    fn proxy_register_shared_queue(name: *const u8, name_size: usize, queue: *mut u32) -> u32;
+
+    fn proxy_enqueue_shared_queue(queue: u32, value: *const u8, value_size: usize) -> u32;
+}
+
+/// Has the calls that follow be about another stream, until the present callback ends. False if there is no such stream.
+pub(super) fn enter(stream: u32) -> bool {
+    // SAFETY: a number, which Envoy looks up.
+    unsafe { proxy_set_effective_context(stream) == 0 }
+}
+
+/// Lets the request of the stream go on that waits at its headers.
+pub(super) fn resume_request() {
+    const REQUEST: u32 = 0;
+    // SAFETY: a number.
+    let status = unsafe { proxy_continue_stream(REQUEST) };
+    if status != 0 {
+        warn!("envoy refused to resume a request: {status}");
+    }
+}
+
+/// Has the root's tick come after this time, and again and again.
+pub(super) fn tick_after(period: Duration) {
+    let milliseconds = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+    // SAFETY: a number.
+    let status = unsafe { proxy_set_tick_period_milliseconds(milliseconds) };
+    if status != 0 {
+        warn!("envoy refused a timer: {status}");
+    }
+}
+
+/// The queue of this name. What is put into it wakes the root that registered it last.
+pub(super) fn register_queue(name: &str) -> Option<u32> {
+    let mut queue = 0;
+    // SAFETY: the pointer goes with the length of its string, and Envoy writes the number, or nothing if it refuses.
+    let status = unsafe { proxy_register_shared_queue(name.as_ptr(), name.len(), &raw mut queue) };
+    (status == 0).then_some(queue)
+}
+
+/// Puts something into a queue. False if Envoy refuses.
+pub(super) fn enqueue(queue: u32) -> bool {
+    const WORD: &[u8] = b"call";
+    // SAFETY: the pointer goes with the length of its slice, and Envoy copies before it returns.
+    unsafe { proxy_enqueue_shared_queue(queue, WORD.as_ptr(), WORD.len()) == 0 }
 }
 
 /// All headers of a message. There are none where Envoy refuses.

@@ -9,7 +9,8 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType};
 
 use super::envoy_metrics::EnvoyMetrics;
-use super::{abi, apply, at_this_moment, now, store};
+use super::redis::Redis;
+use super::{abi, apply, at_this_moment, body, now, store};
 use crate::frame::Direction;
 use crate::http::HeaderOp;
 use crate::lifecycle::Ending;
@@ -22,13 +23,19 @@ use crate::token::{Address, Cluster, Place};
 
 pub(super) struct HttpExchange {
     stream: Stream,
+    redis: Rc<Redis>,
     settings: Rc<Settings>,
     metrics: Rc<RefCell<EnvoyMetrics>>,
 }
 
 impl HttpExchange {
-    pub(super) fn new(stream: Stream, settings: Rc<Settings>, metrics: Rc<RefCell<EnvoyMetrics>>) -> Self {
-        Self { stream, settings, metrics }
+    pub(super) fn new(
+        stream: Stream,
+        redis: Rc<Redis>,
+        settings: Rc<Settings>,
+        metrics: Rc<RefCell<EnvoyMetrics>>,
+    ) -> Self {
+        Self { stream, redis, settings, metrics }
     }
 
     /// The host that Envoy chose, and its cluster if that is asked for.
@@ -105,6 +112,11 @@ impl HttpContext for HttpExchange {
             self.flush();
             match plan {
                 RequestPlan::Forward(ops) => apply(map, ops, &mut self.metrics.borrow_mut()),
+                RequestPlan::Hold(ops) => {
+                    apply(map, ops, &mut self.metrics.borrow_mut());
+                    self.redis.wake();
+                    return Action::Pause;
+                }
                 RequestPlan::Reject(rejection) => {
                     abi::send_response(&rejection);
                     return Action::Pause;
@@ -162,11 +174,10 @@ impl HttpContext for HttpExchange {
         let ending = if self.stream.is_websocket() { ending() } else { Ending::default() };
         self.stream.finish(&ending, now(), store());
         self.flush();
+        if self.settings.limits.shared.is_some() {
+            self.redis.wake();
+        }
     }
-}
-
-fn body(buffer: BufferType, start: usize, size: usize) -> Vec<u8> {
-    hostcalls::get_buffer(buffer, start, size).unwrap_or_default().unwrap_or_default()
 }
 
 fn ending() -> Ending {

@@ -1,5 +1,6 @@
 //! A connection that asks to be admitted, and what it holds once it is.
 
+use super::Member;
 use super::slots::{Slot, UNUSED};
 use super::tally::Series;
 use crate::clock::{AHEAD, Millis, Seconds};
@@ -22,7 +23,14 @@ pub struct Lease {
     pub(super) slot: Option<Slot>,
     pub(super) transport: Transport,
     pub(super) hub: HubLabel,
+    /// The instance that counts its connection.
+    pub(super) counter: u32,
+    /// Whether nobody counted its connection before.
+    pub(super) begins: bool,
+    /// Whether it is still to be asked elsewhere.
+    pub(super) asks: bool,
     pub(super) is_new: bool,
+    pub(super) is_old: bool,
     pub(super) issued: Option<Millis>,
     pub(super) idle: Duration,
 }
@@ -31,6 +39,31 @@ impl Lease {
     /// Whether the connection was not there before: no next poll, and no resume.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether it is to be asked elsewhere, too, before the hub sees it: [`Terms::asks`](super::Terms::asks).
+    pub fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// Whether nobody in this process counted its connection before.
+    pub fn begins(&self) -> bool {
+        self.begins
+    }
+
+    /// The instance that counts its connection.
+    pub fn counter(&self) -> u32 {
+        self.counter
+    }
+
+    /// Whether the age of its id shows that it was connected before, on this gateway or another.
+    pub fn is_old(&self) -> bool {
+        self.is_old
+    }
+
+    /// The connection, as it is journalled.
+    pub fn member(&self) -> Member {
+        Member { connection: self.connection.0, client: self.client, hub: self.hub.clone(), slot: self.slot }
     }
 
     /// How it connects.

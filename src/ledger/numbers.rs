@@ -19,26 +19,39 @@ pub struct Tracked {
     pub total: bool,
 }
 
+/// Whether an instance that shares limits reaches Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its last call was answered, or it has made none.
+    Connected,
+    /// Its last call was not.
+    Away,
+}
+
 /// What one row says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
     pub(super) tracked: Tracked,
+    pub(super) redis: Option<Reach>,
     pub(super) connections: BTreeMap<Series, u64>,
     pub(super) upstreams: BTreeMap<Upstream, u64>,
 }
 
 const PER_HUB: u8 = 1;
 const TOTAL: u8 = 2;
+const CONNECTED: u8 = 4;
+const AWAY: u8 = 8;
 /// Marks a row of pods; the others are marked by their transport.
 const POD: u8 = 3;
 
-pub(super) fn encode(
-    tracked: Tracked,
-    connections: &BTreeMap<Series, u64>,
-    upstreams: &BTreeMap<Upstream, u64>,
-) -> Vec<u8> {
+pub(super) fn encode(Numbers { tracked, redis, connections, upstreams }: &Numbers) -> Vec<u8> {
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-    let mut bytes = vec![flag(tracked.per_hub, PER_HUB) | flag(tracked.total, TOTAL)];
+    let reach = match redis {
+        None => 0,
+        Some(Reach::Connected) => CONNECTED,
+        Some(Reach::Away) => AWAY,
+    };
+    let mut bytes = vec![flag(tracked.per_hub, PER_HUB) | flag(tracked.total, TOTAL) | reach];
     for (Series { hub, transport }, number) in connections {
         bytes.push(transport.code());
         bytes.extend(number.to_be_bytes());
@@ -57,6 +70,11 @@ pub(super) fn decode(bytes: &[u8]) -> Numbers {
     let mut numbers = Numbers::default();
     let Some((flags, mut bytes)) = bytes.split_first() else { return numbers };
     numbers.tracked = Tracked { per_hub: flags & PER_HUB != 0, total: flags & TOTAL != 0 };
+    numbers.redis = match flags & (CONNECTED | AWAY) {
+        CONNECTED => Some(Reach::Connected),
+        AWAY => Some(Reach::Away),
+        _ => None,
+    };
     while let Some(rest) = decode_one(bytes, &mut numbers) {
         bytes = rest;
     }
@@ -107,8 +125,12 @@ mod tests {
         let address = HubLabel::restored(b"10.0.0.1:80");
         let upstreams = BTreeMap::from([(Upstream { hub: hub.clone(), address }, 5)]);
         let tracked = Tracked { per_hub: false, total: true };
-        let bytes = encode(tracked, &connections, &upstreams);
-        assert_eq!(decode(&bytes), Numbers { tracked, connections: connections.clone(), upstreams });
+        let mut bytes = Vec::new();
+        for redis in [None, Some(Reach::Connected), Some(Reach::Away)] {
+            let numbers = Numbers { tracked, redis, connections: connections.clone(), upstreams: upstreams.clone() };
+            bytes = encode(&numbers);
+            assert_eq!(decode(&bytes), numbers);
+        }
         let cut = decode(bytes.get(..bytes.len() - 1).unwrap());
         assert_eq!((cut.connections, cut.upstreams.len()), (connections, 0));
         assert_eq!(decode(b""), Numbers::default());

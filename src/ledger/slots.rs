@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::lease::ConnectionKey;
 use super::tally::Series;
-use super::{Lease, numbers};
+use super::{Lease, Member, numbers};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
@@ -63,6 +63,8 @@ const HEAD: usize = 8 + 8 + 4 + 4 + 4 + 2 + Seconds::LEN + 2;
 pub(super) enum Standing {
     /// A socket, an event stream or a poll of its owner holds it.
     Held,
+    /// The same, and whether it may is still asked elsewhere: another request with its id has to ask, too.
+    Asking,
     /// A session between two polls. How long it may be is in the entry, because instances of different configurations see it.
     Idle {
         /// When the last poll ended.
@@ -100,7 +102,7 @@ impl<'a> Entry<'a> {
             owner,
             counter,
             hold: lease.hold,
-            standing: Standing::Held,
+            standing: if lease.asks { Standing::Asking } else { Standing::Held },
             transport: lease.transport,
             hub: lease.hub.as_bytes(),
         }
@@ -111,6 +113,13 @@ impl<'a> Entry<'a> {
         Series { hub: HubLabel::restored(self.hub), transport: self.transport }
     }
 
+    /// Its connection, counted by an instance.
+    pub(super) fn counted_by(&self, counter: u32, slot: Slot) -> Counted {
+        let Series { hub, transport } = self.series();
+        let (client, connection, slot) = (self.client, self.connection.0, Some(slot));
+        Counted { counter, is_remembered: false, member: Member { connection, client, hub, slot }, transport }
+    }
+
     /// Whether its connection has ended, and only its id is remembered.
     pub(super) fn is_memory(&self) -> bool {
         matches!(self.standing, Standing::Memory(_))
@@ -119,7 +128,7 @@ impl<'a> Entry<'a> {
     /// Whether it stands for nothing any more: its next poll has not come in time, or its id need not be remembered.
     pub(super) fn is_over(&self, now: Seconds) -> bool {
         match self.standing {
-            Standing::Held => false,
+            Standing::Held | Standing::Asking => false,
             Standing::Idle { since, wait } => !now.is_within(Duration::from_secs(wait.into()), since),
             Standing::Memory(since) => !now.is_within(UNUSED, since),
         }
@@ -135,6 +144,7 @@ impl<'a> Entry<'a> {
             Standing::Held => (0, [0; Seconds::LEN], 0),
             Standing::Idle { since, wait } => (1, since.to_bytes(), wait),
             Standing::Memory(since) => (2, since.to_bytes(), 0),
+            Standing::Asking => (3, [0; Seconds::LEN], 0),
         };
         bytes.extend(self.client);
         bytes.extend(self.connection.0);
@@ -171,6 +181,7 @@ impl<'a> Entry<'a> {
             standing: match standing {
                 0 => Standing::Held,
                 1 => Standing::Idle { since, wait: u16::from_be_bytes(*wait) },
+                3 => Standing::Asking,
                 _ => Standing::Memory(since),
             },
             transport: Transport::from_code(*transport)?,
@@ -210,7 +221,17 @@ pub(super) struct Draft<'a> {
 pub(super) struct Counted {
     /// The instance that counts it.
     pub(super) counter: u32,
-    pub(super) series: Series,
+    /// Whether its id is remembered after its end.
+    pub(super) is_remembered: bool,
+    pub(super) member: Member,
+    pub(super) transport: Transport,
+}
+
+impl Counted {
+    /// What it is counted as.
+    pub(super) fn series(&self) -> Series {
+        Series { hub: self.member.hub.clone(), transport: self.transport }
+    }
 }
 
 impl Page {
@@ -300,10 +321,16 @@ impl Draft<'_> {
         let mut ended = BTreeMap::new();
         if !left.is_empty() {
             for entry in left {
-                ended.insert(entry.connection, Counted { counter: entry.counter, series: entry.series() });
+                ended.insert(entry.connection, entry.counted_by(entry.counter, page.slot));
             }
             let page = Page { slot: page.slot, bytes, version: page.version };
-            page.entries().filter(|entry| !entry.is_memory()).for_each(|entry| drop(ended.remove(&entry.connection)));
+            for entry in page.entries() {
+                if !entry.is_memory() {
+                    ended.remove(&entry.connection);
+                } else if let Some(ended) = ended.get_mut(&entry.connection) {
+                    ended.is_remembered = true;
+                }
+            }
         }
         Ok(ended.into_values().collect())
     }

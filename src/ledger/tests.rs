@@ -11,7 +11,7 @@ use crate::store::{Conflict, Version};
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const TERMS: Terms =
-    Terms { per_client: None, per_hub: None, total: None, enforced: true, idle: Duration::from_secs(15) };
+    Terms { per_client: None, per_hub: None, total: None, enforced: true, idle: Duration::from_secs(15), asks: false };
 const ALL: Tracked = Tracked { per_hub: true, total: true };
 
 fn at(seconds: u64) -> Seconds {

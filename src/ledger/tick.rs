@@ -18,12 +18,12 @@ use std::time::Duration;
 
 use super::instances::{Census, InstanceId, Pulse};
 use super::lease::{ConnectionKey, Lease};
-use super::numbers::{self, Numbers};
+use super::numbers::{self, Numbers, Reach};
 use super::rooms::{Ceiling, Scope};
 use super::slots::{Change, Counted, Entry, Page, SLOTS, Slot, Standing};
 use super::tally::{self, Series};
 use super::upstreams::Upstream;
-use super::{Ledger, LedgerFailure, TRIES, keyed_hash};
+use super::{Event, Ledger, LedgerFailure, TRIES, keyed_hash};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
@@ -43,6 +43,8 @@ pub struct Present {
     pub connections: Vec<(HubLabel, Transport, u64)>,
     /// Open WebSockets by pod.
     pub upstreams: BTreeMap<Upstream, u64>,
+    /// Instances that share limits: how many reach Redis, and how many do not.
+    pub redis: [u64; 2],
 }
 
 impl Ledger {
@@ -60,10 +62,11 @@ impl Ledger {
         self.rooms.settle(&mut self.instances, now, store);
         let own = Numbers {
             tracked: self.tracked,
+            redis: self.redis,
             connections: self.tally.numbers().clone(),
             upstreams: self.upstreams.numbers().clone(),
         };
-        let row = numbers::encode(own.tracked, &own.connections, &own.upstreams);
+        let row = numbers::encode(&own);
         let Census { rows, any_died, rank } = self.instances.publish(&row, now, store)?;
         let others: Vec<Numbers> = rows.iter().map(|row| numbers::decode(row)).collect();
         self.tally.published();
@@ -104,36 +107,40 @@ impl Ledger {
 
     /// The others have dropped the numbers and may have dropped the entries of the instance `old`, which this one was.
     fn begin_anew(&mut self, old: InstanceId, now: Seconds, store: &dyn Store) {
+        self.note(|| Event::Reborn);
         self.tally.restart();
         self.rooms.restart();
         let unfinished = self.unfinished.iter().map(|(lease, _)| lease);
         let leases: Vec<Lease> = self.held.values().chain(unfinished).cloned().collect();
         for lease in leases {
-            if let Some(series) = self.put_back(&lease, old, now, store) {
-                self.count(series, now, store);
+            if let Some(counted) = self.put_back(&lease, old, now, store) {
+                self.count(counted, now, store);
             }
         }
     }
 
     /// Counts a connection that nobody counts any more. It is there, whether there is room or not.
-    fn count(&mut self, series: Series, now: Seconds, store: &dyn Store) {
+    fn count(&mut self, counted: Counted, now: Seconds, store: &dyn Store) {
+        let series = counted.series();
         for (scope, _) in self.scopes(&series.hub) {
             let _ = self.rooms.take(&scope, Ceiling::Any, &mut self.instances, now, store);
         }
         self.tally.begun(series);
+        self.note(|| Event::Adopted(counted.member));
     }
 
     /// Writes a lease's entry under the new name. Returns its connection if this instance is now the one to count it.
-    fn put_back(&mut self, lease: &Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Series> {
+    fn put_back(&mut self, lease: &Lease, old: InstanceId, now: Seconds, store: &dyn Store) -> Option<Counted> {
         let own = self.instances.own().get();
-        let Some(slot) = lease.slot else { return Some(lease.series()) };
+        let of_lease =
+            Counted { counter: own, is_remembered: false, member: lease.member(), transport: lease.transport };
+        let Some(slot) = lease.slot else { return Some(of_lease) };
         for _ in 0..TRIES {
             let page = Page::load(slot, store);
             let of_connection = |entry: &Entry<'_>| entry.connection == lease.connection && !entry.is_memory();
             let mut counters = page.entries().filter(of_connection).map(|entry| entry.counter);
             let counter = counters.find(|counter| self.instances.is_alive(*counter, now, store));
-            let series = page.entries().find(of_connection).map(|entry| entry.series());
-            let series = series.unwrap_or_else(|| lease.series());
+            let counted = page.entries().find(of_connection).map(|entry| entry.counted_by(own, slot));
             let counted_by = counter.unwrap_or(own);
             let mut has_entry = false;
             let mut draft = page.draft(|entry| {
@@ -151,7 +158,7 @@ impl Ledger {
             }
             if draft.write(store).is_ok() {
                 self.watch.add(slot, now.plus(RECHECK));
-                return counter.is_none().then_some(series);
+                return counter.is_none().then(|| counted.unwrap_or(of_lease));
             }
         }
         None
@@ -191,7 +198,7 @@ impl Ledger {
             next = None;
             for entry in page.entries().filter(|entry| entry.owner == own && !entry.is_memory()) {
                 if ledger.lives(&entry, now, store) && !ledger.instances.is_alive(entry.counter, now, store) {
-                    adopted.insert(entry.connection, Counted { counter: own, series: entry.series() });
+                    adopted.insert(entry.connection, entry.counted_by(own, slot));
                 }
             }
             page.draft(|entry| {
@@ -214,7 +221,7 @@ impl Ledger {
             })
         });
         match swept {
-            Ok(()) => adopted.into_values().for_each(|adopted| self.count(adopted.series, now, store)),
+            Ok(()) => adopted.into_values().for_each(|adopted| self.count(adopted, now, store)),
             // Too many conflicts: the next tick looks again.
             Err(LedgerFailure) => next = Some(now),
         }
@@ -253,12 +260,19 @@ impl Present {
     fn sum<'a>(all: impl Iterator<Item = &'a Numbers>) -> Self {
         let mut connections: BTreeMap<Series, u64> = BTreeMap::new();
         let mut upstreams: BTreeMap<Upstream, u64> = BTreeMap::new();
+        let mut redis = [0_u64; 2];
         for numbers in all {
+            let [connected, away] = &mut redis;
+            match numbers.redis {
+                None => {}
+                Some(Reach::Connected) => *connected = connected.saturating_add(1),
+                Some(Reach::Away) => *away = away.saturating_add(1),
+            }
             add_all(&mut connections, &numbers.connections);
             add_all(&mut upstreams, &numbers.upstreams);
         }
         let connections =
             connections.into_iter().map(|(Series { hub, transport }, sum)| (hub, transport, sum)).collect();
-        Self { connections, upstreams }
+        Self { connections, upstreams, redis }
     }
 }

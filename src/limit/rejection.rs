@@ -1,6 +1,5 @@
 //! What a client over a limit gets: an answer that names the limit, and never the client.
 
-use crate::http::Head;
 use crate::settings::{Limits, NegotiateRejection};
 
 /// A limit that a request was over.
@@ -20,6 +19,8 @@ pub enum Limit {
     NoClientKey,
     /// None: the ledger failed, and `limits.on_error` is `deny`.
     Ledger,
+    /// None: Redis does not answer, and `limits.shared.redis.on_error` is `deny`.
+    Shared,
 }
 
 impl Limit {
@@ -33,6 +34,7 @@ impl Limit {
             Self::ConnectRate => "connect_rate",
             Self::NoClientKey => "no_client_key",
             Self::Ledger => "ledger",
+            Self::Shared => "shared",
         }
     }
 
@@ -46,6 +48,7 @@ impl Limit {
             Self::ConnectRate => "signalr_connect_rate",
             Self::NoClientKey => "signalr_no_client_key",
             Self::Ledger => "signalr_ledger_failure",
+            Self::Shared => "signalr_shared_failure",
         }
     }
 
@@ -57,7 +60,7 @@ impl Limit {
             Self::Total => "Connection limit reached: the server is full.",
             Self::NegotiateRate | Self::ConnectRate => "Connection limit reached: this client connects too often.",
             Self::NoClientKey => "This client is not known here: sign in first.",
-            Self::Ledger => "Connections cannot be counted at the moment.",
+            Self::Ledger | Self::Shared => "Connections cannot be counted at the moment.",
         }
     }
 }
@@ -75,8 +78,8 @@ pub struct Rejection {
     pub details: &'static str,
 }
 
-/// The answer to a request that is over `limit`.
-pub fn reject(limits: &Limits, limit: Limit, is_negotiate: bool, head: &Head) -> Rejection {
+/// The answer to a request that is over `limit`. `origin` is its header of that name.
+pub fn reject(limits: &Limits, limit: Limit, is_negotiate: bool, origin: Option<&[u8]>) -> Rejection {
     let settings = &limits.rejection;
     let in_words = is_negotiate && settings.negotiate == NegotiateRejection::Error;
     let mut headers =
@@ -88,7 +91,7 @@ pub fn reject(limits: &Limits, limit: Limit, is_negotiate: bool, head: &Head) ->
         headers.push(("content-type", "text/plain".to_owned()));
         (settings.status, limit.message().to_owned())
     };
-    if let Some(origin) = head.get("origin").and_then(|origin| str::from_utf8(origin).ok())
+    if let Some(origin) = origin.and_then(|origin| str::from_utf8(origin).ok())
         && settings.allow_origins.iter().any(|allowed| allowed.allows(origin))
     {
         // Without these a page of another origin sees a network error and no reason.

@@ -24,6 +24,7 @@ const TRIES: u8 = 4;
 
 const CONNECTIONS: &str = "signalr_gateway_connections_active";
 const WEBSOCKETS: &str = "websocket_connections_active";
+const SHARED_STATE: &str = "signalr_gateway_shared_state";
 
 /// The gauges of one instance.
 #[derive(Debug, Default)]
@@ -76,6 +77,10 @@ fn name(present: &Present, by_pod: bool, known: &BTreeSet<&str>) -> BTreeMap<Str
             gauges.insert(stat(WEBSOCKETS, &labels[..1]), *count);
         }
     }
+    if present.redis != [0, 0] {
+        let states = ["connected", "away"].into_iter().zip(present.redis);
+        gauges.extend(states.map(|(state, instances)| (stat(SHARED_STATE, &[("state", state)]), instances)));
+    }
     let mut room = MOST.saturating_sub(known.len());
     for (Upstream { hub, address }, count) in present.upstreams.iter().filter(|_| by_pod) {
         let of_pod = |pod: &str| stat(WEBSOCKETS, &[("hub", hub.as_str()), ("upstream", pod)]);
@@ -113,7 +118,7 @@ mod tests {
     }
 
     fn present(connections: &[(HubLabel, Transport, u64)], upstreams: BTreeMap<Upstream, u64>) -> Present {
-        Present { connections: connections.to_vec(), upstreams }
+        Present { connections: connections.to_vec(), upstreams, redis: [0, 0] }
     }
 
     fn lines(gauges: BTreeMap<String, u64>) -> Vec<String> {

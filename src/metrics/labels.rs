@@ -3,6 +3,7 @@
 use crate::affinity::{Outcome, Source};
 use crate::frame::Direction;
 use crate::messages::MessageKind;
+use crate::shared::CallFailure;
 use crate::token::Refusal;
 
 /// What traffic is measured in.
@@ -137,5 +138,26 @@ pub(super) fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Received => "received",
         Direction::Sent => "sent",
+    }
+}
+
+/// How a call to Redis ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedCall {
+    /// With an answer to each command.
+    Answered,
+    /// With none.
+    Failed(CallFailure),
+}
+
+impl SharedCall {
+    /// Value of the metric label `result`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "ok",
+            Self::Failed(CallFailure::TimedOut) => "timeout",
+            Self::Failed(CallFailure::Unreachable) => "unreachable",
+            Self::Failed(CallFailure::Refused) => "error",
+        }
     }
 }

@@ -80,6 +80,12 @@ pub enum Problem {
     NotAName(String),
     /// Every request has the key.
     NeverAbsent,
+    /// Not a name under which gateways share.
+    NotANamespace(String),
+    /// A user without a password.
+    NeedsPassword,
+    /// Limits are shared, and there is no key that all gateways have.
+    NeedsKey,
     /// Not 400 to 599.
     NotAnErrorStatus(u16),
     /// Not an origin.
@@ -103,7 +109,11 @@ impl SettingsError {
         let field = if field.is_empty() { Self::WHOLE.to_owned() } else { field };
         let what = in_words_of_json(what);
         // What stands in the place of a key may be a secret.
-        let what = if field.starts_with("affinity.keys") { without_the_text(what) } else { what };
+        let what = if field.starts_with("affinity.keys") || field.starts_with("limits.shared.redis.password") {
+            without_the_text(what)
+        } else {
+            what
+        };
         Self::at(field, Problem::Malformed { what, at })
     }
 
@@ -202,6 +212,13 @@ impl fmt::Display for Problem {
                 write!(f, "`{name}` is not a name; 1 to 64 letters, digits and !#$%&'*+-.^_`|~ are allowed")
             }
             Self::NeverAbsent => f.write_str("every request has a source address; leave it out"),
+            Self::NotANamespace(name) => {
+                write!(f, "`{name}` is not a namespace; 1 to 64 letters, digits, `-`, `.` and `_` are allowed")
+            }
+            Self::NeedsPassword => f.write_str("a user needs a password; set password too, or leave it out"),
+            Self::NeedsKey => f.write_str(
+                "needs affinity.keys: gateways that share limits hash clients with the first key, and must have the same",
+            ),
             Self::NotAnErrorStatus(status) => {
                 write!(f, "{status} is no status for a rejection; 400 to 599 are allowed")
             }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::origin::AllowedOrigin;
 use super::raw::{self, AbsentKey, Mode, NegotiateRejection, OnError};
+use super::shared::SharedLimits;
 use super::{Lives, Problem, SettingsError, is_name_byte};
 
 /// What a client may have and how fast it may ask for it.
@@ -31,6 +32,8 @@ pub struct Limits {
     pub long_polling_idle: Duration,
     /// What happens when the ledger fails.
     pub on_error: OnError,
+    /// Where the limits are shared with other gateways.
+    pub shared: Option<SharedLimits>,
 }
 
 impl Limits {
@@ -134,8 +137,17 @@ pub(super) fn none() -> Result<Limits, SettingsError> {
 }
 
 fn compile(raw: raw::Limits) -> Result<Limits, SettingsError> {
-    let raw::Limits { mode, client, connections, negotiate_rate, connect_rate, reject, long_polling_idle, on_error } =
-        raw;
+    let raw::Limits {
+        mode,
+        client,
+        connections,
+        negotiate_rate,
+        connect_rate,
+        reject,
+        long_polling_idle,
+        on_error,
+        ..
+    } = raw;
     let raw::LimitConnections { per_client, per_hub, total } = connections;
     let [per_client, per_hub, total] = [per_client, per_hub, total].map(|limit| limit.map(|raw::Count(limit)| limit));
     let counts = [("per_client", per_client), ("per_hub", per_hub), ("total", total)];
@@ -156,6 +168,7 @@ fn compile(raw: raw::Limits) -> Result<Limits, SettingsError> {
         rejection: check_rejection(reject)?,
         long_polling_idle: IDLE_LIVES.check("limits.long_polling_idle", long_polling_idle)?,
         on_error,
+        shared: None,
     })
 }
 

@@ -12,8 +12,10 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use serde_json::Value;
 
-pub use limits::{AbsentKey, Mode, NegotiateRejection, OnError};
-pub(super) use limits::{ClientKeySource, Count, LimitClient, LimitConnections, Limits, Network, Rate, Reject, Status};
+pub use limits::{AbsentKey, Mode, NegotiateRejection, OnError, SharedOnError};
+pub(super) use limits::{
+    ClientKeySource, Count, LimitClient, LimitConnections, Limits, Network, Rate, Redis, Reject, Shared, Status,
+};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]

@@ -1,6 +1,6 @@
 //! What the limits say to a request, and what becomes of the connection that they let in.
 
-use super::{Moment, Request, Stream};
+use super::{Moment, Request, Stream, Worker};
 use crate::affinity::{Answered, Decision, Pinned, Source};
 use crate::clock::{Millis, Seconds};
 use crate::http::Head;
@@ -9,8 +9,19 @@ use crate::ledger::{End, LedgerFailure, Opening, Session};
 use crate::limit::{self, Admitted, Limit, Peer, Rejection, Verdict};
 use crate::metrics::{Count, InternalError};
 use crate::settings::{Limits, Mode};
+use crate::shared::{Asked, Asker, Question};
 use crate::signalr::{Exchange, Step, Transport};
 use crate::store::Store;
+
+/// What the limits say to a request.
+pub(super) enum Ruling {
+    /// It passes.
+    Pass,
+    /// The host holds it until Redis has answered.
+    Wait,
+    /// It is answered so.
+    Reject(Rejection),
+}
 
 /// A connection that this exchange holds, and how it lets go.
 pub(super) struct Held {
@@ -37,7 +48,7 @@ impl Stream {
         self.worker.borrow().limiter.as_ref().and_then(|limiter| limiter.session(limits, head, peer, id, hub))
     }
 
-    /// Asks the limits. `Some` is the answer to a request that is over one.
+    /// Asks the limits.
     pub(super) fn admit(
         &mut self,
         request: &Request,
@@ -45,22 +56,64 @@ impl Stream {
         head: &Head,
         peer: &Peer,
         moment: &mut Moment<'_>,
-    ) -> Option<Rejection> {
-        let limit = match self.ask_limits(request, limits, head, peer, moment)? {
-            Ok(Verdict::Within) => return None,
-            Ok(Verdict::Over(limit)) => limit,
-            Err(LedgerFailure) => {
+    ) -> Ruling {
+        let shared = limits.shared.as_ref();
+        let is_lifted = shared.is_some_and(|shared| self.worker.borrow().shared.lifts_limits(shared));
+        if let Some(limiter) = &mut self.worker.borrow_mut().limiter {
+            limiter.lifted = is_lifted;
+        }
+        let is_negotiate = matches!(request.exchange.step, Step::Negotiate(_));
+        let origin = head.get("origin");
+        let (limit, decided_by) = match self.ask_limits(request, limits, head, peer, moment) {
+            None => return Ruling::Pass,
+            Some(Ok(Verdict::Within)) => {
+                let asker = Asker { hub: request.hub.clone(), is_negotiate, origin: origin.map(<[u8]>::to_vec) };
+                match self.ask_redis(asker, limits, head, peer) {
+                    Asked::Waits => return Ruling::Wait,
+                    Asked::Decided(Verdict::Within) => return Ruling::Pass,
+                    Asked::Decided(Verdict::Over(limit)) => (limit, "on_error"),
+                }
+            }
+            Some(Ok(Verdict::Over(limit))) => (limit, "gateway"),
+            Some(Err(LedgerFailure)) => {
                 self.counts.push(Count::InternalError(InternalError::Ledger));
                 if limit::passes_without_ledger(limits) {
-                    return None;
+                    return Ruling::Pass;
                 }
-                Limit::Ledger
+                (Limit::Ledger, "gateway")
             }
         };
+        let mode = if is_lifted { Mode::Shadow } else { limits.mode };
         self.log.push(("signalr_limit", limit.label().to_owned()));
-        self.counts.push(Count::Rejected { hub: request.hub.clone(), limit, mode: limits.mode });
-        let is_negotiate = matches!(request.exchange.step, Step::Negotiate(_));
-        (limits.mode == Mode::Enforce).then(|| limit::reject(limits, limit, is_negotiate, head))
+        self.log.extend(shared.map(|_| ("signalr_limit_by", decided_by.to_owned())));
+        self.counts.push(Count::Rejected { hub: request.hub.clone(), limit, mode });
+        match mode {
+            Mode::Enforce => Ruling::Reject(limit::reject(limits, limit, is_negotiate, origin)),
+            Mode::Shadow => Ruling::Pass,
+        }
+    }
+
+    /// Asks for what this process admits, if its limits are shared.
+    fn ask_redis(&mut self, asker: Asker, limits: &Limits, head: &Head, peer: &Peer) -> Asked {
+        const PASSES: Asked = Asked::Decided(Verdict::Within);
+        let Worker { limiter: Some(limiter), shared, .. } = &mut *self.worker.borrow_mut() else { return PASSES };
+        let instance = limiter.ledger.instance();
+        let lease = self.held.as_ref().map(|held| &held.admitted.lease);
+        let Some(settings) = &limits.shared else {
+            if let (Some(lease), true) = (lease, self.settings.limits.shared.is_some())
+                && lease.begins()
+            {
+                // No limit is for this client, and it takes room that others share.
+                shared.write(lease, instance);
+            }
+            return PASSES;
+        };
+        let question = match (lease, asker.is_negotiate.then(|| limiter.client(limits, head, peer)).flatten()) {
+            (Some(lease), _) if lease.asks() => Question::Connect(lease),
+            (_, Some(client)) => Question::Negotiate(client),
+            _ => return PASSES,
+        };
+        shared.ask(self.id, asker, &question, limits, settings, instance)
     }
 
     /// `None` for what no limit is about.
@@ -112,17 +165,24 @@ impl Stream {
     pub(super) fn follow_connection(&mut self, request: &Request, answered: &Answered, store: &dyn Store) {
         let Answered { status, now, .. } = *answered;
         if let Some(held) = &mut self.held {
+            let lease = &held.admitted.lease;
             let began = match held.admitted.lease.transport() {
                 Transport::WebSockets => status == 101,
                 Transport::ServerSentEvents | Transport::LongPolling => status == 200,
             };
+            if let (true, true, Some(limiter)) = (began, lease.asks(), &mut self.worker.borrow_mut().limiter) {
+                limiter.ledger.confirm(lease, now.seconds(), store);
+            }
             if began && request.exchange.step != Step::UpgradeLost {
                 self.counts.extend(begun(&held.admitted.lease, &request.decision, now));
             } else if !began {
                 // The answer's body may take its time, such as a page's instead of a WebSocket.
                 held.end = End::Over;
-                if let Some(limiter) = &self.worker.borrow().limiter {
-                    limiter.refused(&held.admitted, now, store);
+                if let Worker { limiter: Some(limiter), shared, .. } = &mut *self.worker.borrow_mut()
+                    && let Some(rate) = limiter.refused(&held.admitted, now, store)
+                    && self.settings.limits.shared.is_some()
+                {
+                    shared.charge(held.admitted.lease.client(), rate, limiter.ledger.instance());
                 }
                 self.release(now.seconds(), store);
             }
@@ -145,8 +205,17 @@ impl Stream {
 
     /// Lets go of the connection. What was let go of before stays so.
     pub(super) fn release(&mut self, now: Seconds, store: &dyn Store) {
-        if let (Some(held), Some(limiter)) = (self.held.take(), &mut self.worker.borrow_mut().limiter) {
-            limiter.end(held.admitted, held.end, now, store);
+        let Some(held) = self.held.take() else { return };
+        let Worker { limiter: Some(limiter), shared, .. } = &mut *self.worker.borrow_mut() else { return };
+        limiter.end(held.admitted, held.end, now, store);
+        shared.follow(&mut limiter.ledger);
+    }
+
+    /// Nobody waits any more for what Redis says. What it has refused, or not decided yet, has not reached the hub.
+    pub(super) fn leave_shared(&mut self) {
+        let never_began = self.worker.borrow_mut().shared.forget(self.id);
+        if let Some(held) = self.held.as_mut().filter(|_| never_began) {
+            held.end = End::Over;
         }
     }
 }

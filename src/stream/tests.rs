@@ -51,7 +51,7 @@ impl Gateway {
 
     /// One exchange: the request's lines, the pod that answers (or `pod@cluster`), the answer's lines, its body in chunks.
     fn exchange(&mut self, request: &str, upstream: Option<&str>, response: &str, chunks: &[&str]) -> Done {
-        let mut stream = Stream::new(self.settings.clone(), self.worker.clone());
+        let mut stream = Stream::new(0, self.settings.clone(), self.worker.clone());
         let now = Millis::since_epoch(Duration::from_secs(self.seconds));
         let Self { store, nonces, .. } = self;
         let mut nonce = || {
@@ -62,7 +62,7 @@ impl Gateway {
         let peer = Peer::new(b"192.0.2.1:80");
         let asked = match stream.on_request(&head(request), &peer, &mut moment) {
             RequestPlan::Forward(ops) => ops,
-            RequestPlan::Reject(rejection) => panic!("rejected: {rejection:?}"),
+            plan => panic!("not forwarded: {plan:?}"),
         };
         let answered = stream.on_response(&head(response), upstream.and_then(place), &mut moment);
         let mut buffered = String::new();

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::{Span, whole_number};
+use super::{SecretSource, Span, whole_number};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
@@ -20,6 +20,7 @@ pub(in crate::settings) struct Limits {
     pub(in crate::settings) reject: Reject,
     pub(in crate::settings) long_polling_idle: Span,
     pub(in crate::settings) on_error: OnError,
+    pub(in crate::settings) shared: Option<Shared>,
 }
 
 impl Default for Limits {
@@ -33,6 +34,7 @@ impl Default for Limits {
             reject: Reject::default(),
             long_polling_idle: Span::seconds(15),
             on_error: OnError::Allow,
+            shared: None,
         }
     }
 }
@@ -255,5 +257,45 @@ pub enum OnError {
     /// The request passes.
     Allow,
     /// The request is rejected.
+    Deny,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object with the member `redis`")]
+pub(in crate::settings) struct Shared {
+    pub(in crate::settings) redis: Redis,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object such as {\"cluster\": \"redis\", \"namespace\": \"production\"}")]
+pub(in crate::settings) struct Redis {
+    pub(in crate::settings) cluster: String,
+    pub(in crate::settings) namespace: String,
+    #[serde(default)]
+    pub(in crate::settings) username: Option<String>,
+    #[serde(default)]
+    pub(in crate::settings) password: Option<SecretSource>,
+    #[serde(default = "Redis::timeout")]
+    pub(in crate::settings) timeout: Span,
+    #[serde(default)]
+    pub(in crate::settings) on_error: SharedOnError,
+}
+
+impl Redis {
+    fn timeout() -> Span {
+        Span(std::time::Duration::from_millis(250))
+    }
+}
+
+/// What holds while Redis does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedOnError {
+    /// The limits of this gateway process alone.
+    #[default]
+    Local,
+    /// No limit.
+    Allow,
+    /// Whatever would have to be asked is rejected.
     Deny,
 }

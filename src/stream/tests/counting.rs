@@ -73,7 +73,7 @@ fn what_a_hub_refuses_is_counted_and_what_others_refuse_is_not() {
     ] {
         let mut gateway = Gateway::new(settings, 1);
         gateway.negotiate(POD_1);
-        let stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+        let stream = Stream::new(0, gateway.settings.clone(), gateway.worker.clone());
         assert!(kind.is_none() || stream.concerns(&head(request)), "{name}");
         let done = gateway.exchange(request, Some(POD_1), status, &[body]);
         let error = |kind| format!("signalr_hub=.=/chat;.;signalr_kind=.={kind};.;websocket_errors_total");
@@ -124,7 +124,7 @@ fn two_headers_are_no_way_around_a_limit() {
             let opened =
                 gateway.exchange(&format!("GET /chat?id=a{first}"), Some(POD_1), ":status 200", &[""]).lifecycle;
             assert_eq!(opened.iter().any(|name| name.ends_with("connections_total")), first.is_empty(), "{opened:?}");
-            let mut stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+            let mut stream = Stream::new(0, gateway.settings.clone(), gateway.worker.clone());
             let now = Millis::since_epoch(Duration::from_secs(gateway.seconds));
             let mut moment = Moment { now, nonce: &mut || None, store: &gateway.store };
             let plan =
@@ -139,7 +139,7 @@ fn a_websockets_life_is_counted_from_handshake_to_close() {
     let gateway = Gateway::new("", 1);
     let store = &gateway.store;
     let at = |milliseconds: u64| Millis::since_epoch(Duration::from_millis(1_000_000_000 + milliseconds));
-    let mut stream = Stream::new(gateway.settings.clone(), gateway.worker.clone());
+    let mut stream = Stream::new(0, gateway.settings.clone(), gateway.worker.clone());
     let mut nonce = || Some([1; NONCE_LEN]);
     let request = head("GET /chat\nupgrade websocket\nsec-websocket-key x");
     let mut moment = Moment { now: at(0), nonce: &mut nonce, store };

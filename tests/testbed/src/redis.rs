@@ -1,38 +1,92 @@
 //! A real Redis: nothing is kept on disk.
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 
 use crate::process::{Process, free_port, run_dir};
 
 /// A running Redis. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Redis {
+    program: PathBuf,
+    arguments: Vec<String>,
     port: u16,
-    _process: Process,
+    process: Process,
 }
 
 impl Redis {
     /// Starts `program`.
     pub fn start(program: &Path) -> Result<Self> {
+        Self::start_with(program, &[])
+    }
+
+    /// Starts `program` with further arguments, such as `--requirepass secret`.
+    pub fn start_with(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let port = free_port()?;
-        let mut command = Command::new(program);
-        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-        command.arg("--dir").arg(run_dir()?);
-        // Where Debian's package is unpacked and not installed, its libraries lie beside it.
-        if let Some(root) = program.parent().and_then(Path::parent) {
-            let libraries = root.join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
-            command.env("LD_LIBRARY_PATH", libraries);
-        }
-        let mut process = Process::spawn("redis", command)?;
-        process.wait_ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
-        Ok(Self { port, _process: process })
+        let process = run(program, port, &arguments)?;
+        Ok(Self { program: program.to_owned(), arguments, port, process })
     }
 
     /// Where it listens, `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
+
+    /// The port where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends it at once, and all that it held.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again at the same port, empty.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        self.process = run(&self.program, self.port, &self.arguments)?;
+        Ok(())
+    }
+
+    /// Stops it in the middle of whatever it does: it keeps connections and answers nothing.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
+    /// What a command is answered with.
+    ///
+    /// # Errors
+    /// What Redis says instead, or that it cannot be reached.
+    pub fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> Result<T> {
+        let mut connection = redis::Client::open(format!("redis://{}", self.address()))?.get_connection()?;
+        let mut words = redis::Cmd::new();
+        for word in command {
+            words.arg(word);
+        }
+        Ok(words.query(&mut connection)?)
+    }
+}
+
+fn run(program: &Path, port: u16, arguments: &[String]) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+    command.args(arguments).arg("--dir").arg(run_dir()?);
+    // Where Debian's package is unpacked and not installed, its libraries lie beside it.
+    if let Some(root) = program.parent().and_then(Path::parent) {
+        let libraries = root.join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+        command.env("LD_LIBRARY_PATH", libraries);
+    }
+    let mut process = Process::spawn("redis", command)?;
+    process.wait_ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    Ok(process)
 }

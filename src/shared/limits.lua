@@ -1,0 +1,208 @@
+-- The limits of one namespace. KEYS[1] is the set of rows; ARGV[1] names what to do, ARGV[2] the row of the instance that asks.
+-- Every key has the namespace as its hash tag, so all of them are on one node of a cluster.
+--
+--   {ns}:rows             the names of rows
+--   {ns}:row:<instance>   v        it is there, although it holds nothing
+--                         c<client> the connections of a client, 8 bytes each
+--                         h<hub>   how many connections a hub has
+--                         t        how many there are in all
+--   {ns}:rate:<kind><client>       until when the bucket's tokens are spent, in microseconds
+--   {ns}:gone:<connection>         an id that was connected a moment ago
+--
+-- A row expires when its instance has not been heard of for LIFE milliseconds, and all that it held is free. A connection
+-- is in one row: who asks for the id of another row's moves it.
+--
+-- The answer is a number: the limit that is reached, and 16 if the row was not there.
+
+local LIFE, REMEMBERED = 15000, 15000
+local rows, own = KEYS[1], ARGV[2]
+local prefix = string.sub(rows, 1, -5)
+
+local function row_key(row)
+  return prefix .. 'row:' .. row
+end
+
+local function position(list, connection)
+  for at = 1, #list, 8 do
+    if string.sub(list, at, at + 7) == connection then
+      return at
+    end
+  end
+end
+
+-- Where a connection is, and what there is in all rows: of its client, at its hub, in total.
+local function look(client, connection, hub)
+  local place, of_client, at_hub, total = nil, 0, 0, 0
+  for _, row in ipairs(redis.call('SMEMBERS', rows)) do
+    local found = redis.call('HMGET', row_key(row), 'v', 'c' .. client, 'h' .. hub, 't')
+    if found[1] then
+      local list = found[2] or ''
+      if connection ~= '' and position(list, connection) then
+        place = row
+      end
+      of_client = of_client + #list / 8
+      at_hub = at_hub + tonumber(found[3] or 0)
+      total = total + tonumber(found[4] or 0)
+    else
+      redis.call('SREM', rows, row)
+    end
+  end
+  return place, of_client, at_hub, total
+end
+
+local function add(row, field, by)
+  if redis.call('HINCRBY', row_key(row), field, by) <= 0 then
+    redis.call('HDEL', row_key(row), field)
+  end
+end
+
+local function join(client, connection, hub)
+  local list = redis.call('HGET', row_key(own), 'c' .. client) or ''
+  redis.call('HSET', row_key(own), 'c' .. client, list .. connection)
+  add(own, 'h' .. hub, 1)
+  add(own, 't', 1)
+end
+
+local function leave(row, client, connection, hub)
+  local list = redis.call('HGET', row_key(row), 'c' .. client)
+  local at = list and position(list, connection)
+  if not at then
+    return
+  end
+  local rest = string.sub(list, 1, at - 1) .. string.sub(list, at + 8)
+  if rest == '' then
+    redis.call('HDEL', row_key(row), 'c' .. client)
+  else
+    redis.call('HSET', row_key(row), 'c' .. client, rest)
+  end
+  add(row, 'h' .. hub, -1)
+  add(row, 't', -1)
+end
+
+-- The generic cell rate algorithm, as in src/limit/rate.rs. Times are Redis' own, so clocks of gateways do not matter.
+local function has_token(kind, client, interval, burst, spend)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+  local key = prefix .. 'rate:' .. kind .. client
+  local full = math.max(now, tonumber(redis.call('GET', key) or 0)) + interval
+  if full - now > interval * burst then
+    return false
+  end
+  if spend then
+    redis.call('SET', key, string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+  end
+  return true
+end
+
+local function full(of_client, at_hub, total, limits)
+  for code, found in ipairs({ of_client, at_hub, total }) do
+    local limit = tonumber(limits[code])
+    if limit >= 0 and found >= limit then
+      return code
+    end
+  end
+  return 0
+end
+
+local CONNECT_RATE, NEGOTIATE_RATE = 4, 5
+local act = {}
+
+-- Whether one more connection of a client would be admitted. Takes a token of its negotiates.
+-- client, hub, three limits, interval and burst of negotiates and of connects
+function act.negotiate(client, hub, per_client, per_hub, total, interval, burst, connect_interval, connect_burst)
+  if tonumber(burst) > 0 and not has_token('n', client, tonumber(interval), tonumber(burst), true) then
+    return NEGOTIATE_RATE
+  end
+  if tonumber(connect_burst) > 0
+    and not has_token('c', client, tonumber(connect_interval), tonumber(connect_burst), false) then
+    return CONNECT_RATE
+  end
+  local _, of_client, at_hub, all = look(client, '', hub)
+  return full(of_client, at_hub, all, { per_client, per_hub, total })
+end
+
+-- Admits a connection. Once more with the same id changes nothing.
+-- client, connection, hub, three limits, interval and burst of connects, whether the id is old, whether limits are enforced
+function act.connect(client, connection, hub, per_client, per_hub, total, interval, burst, old, enforced)
+  local place, of_client, at_hub, all = look(client, connection, hub)
+  if place then
+    if place ~= own then
+      leave(place, client, connection, hub)
+      join(client, connection, hub)
+    end
+    return 0
+  end
+  local code = 0
+  if tonumber(burst) > 0 and redis.call('EXISTS', prefix .. 'gone:' .. connection) == 0 then
+    -- An id whose age shows that it was connected before takes no token: see act.charge.
+    local kind, spend = 'c', true
+    if old == '1' then
+      kind, spend = 't', false
+    end
+    if not has_token(kind, client, tonumber(interval), tonumber(burst), spend) then
+      code = CONNECT_RATE
+    end
+  end
+  if code == 0 then
+    code = full(of_client, at_hub, all, { per_client, per_hub, total })
+  end
+  if code == 0 or enforced == '0' then
+    join(client, connection, hub)
+  end
+  return code
+end
+
+-- The hub did not know an id that passed without a token because of its age.
+-- client, interval and burst of connects
+function act.charge(client, interval, burst)
+  interval, burst = tonumber(interval), tonumber(burst)
+  if not has_token('c', client, interval, burst, true) then
+    has_token('t', client, interval, burst, true)
+  end
+  return 0
+end
+
+-- Writes connections that are there, whatever the limits, unless another row has them.
+-- client, connection and hub of each
+function act.write(...)
+  local all = { ... }
+  for at = 1, #all, 3 do
+    local client, connection, hub = all[at], all[at + 1], all[at + 2]
+    if not look(client, connection, hub) then
+      join(client, connection, hub)
+    end
+  end
+  return 0
+end
+
+-- Takes connections off that have ended.
+-- row, client, connection and hub of each, and whether its id is remembered
+function act.leave(...)
+  local all = { ... }
+  for at = 1, #all, 5 do
+    local row, client, connection, hub = all[at], all[at + 1], all[at + 2], all[at + 3]
+    leave(row, client, connection, hub)
+    if all[at + 4] == '1' then
+      redis.call('SET', prefix .. 'gone:' .. connection, '', 'PX', REMEMBERED)
+    end
+  end
+  return 0
+end
+
+-- Says that the instance lives.
+function act.beat()
+  return 0
+end
+
+-- Begins the row anew.
+function act.reset()
+  return 0
+end
+
+if ARGV[1] == 'reset' then
+  redis.call('DEL', row_key(own))
+end
+local lost = redis.call('HSETNX', row_key(own), 'v', '1') * 16
+redis.call('SADD', rows, own)
+redis.call('PEXPIRE', row_key(own), LIFE)
+return lost + act[ARGV[1]](unpack(ARGV, 3))

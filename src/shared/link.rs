@@ -1,0 +1,272 @@
+//! The way to Redis: commands wait here, and go out together, one call at a time.
+//!
+//! A call is one TCP connection (Envoy's pool of raw TCP makes one for each request), so commands that wait while a call is
+//! under way join the next. Its body is what is sent, and the body of its answer what Redis has answered:
+//!
+//! ```text
+//! AUTH user password      if there is a password                     +OK
+//! SCRIPT LOAD …           first, and when Redis has forgotten it     $40 …
+//! EVALSHA hash 1 …        one for each command                       :0
+//! EVALSHA hash 1 …                                                   -MOVED …     asked again, of another node
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::resp::{self, Reply};
+use crate::clock::Millis;
+use crate::settings::Login;
+
+/// What every command runs.
+const SCRIPT: &str = include_str!("limits.lua");
+/// SHA-1 of [`SCRIPT`], by which Redis knows it.
+const HASH: &str = "39cfd08a176457b20c7ff8fcee7e5ac098d20cf4";
+
+/// Commands in a call, so that what Redis reads at once is enough for all of them, and its answer stays small.
+const MOST_AT_ONCE: usize = 32;
+/// Commands that wait. Beyond, something is wrong, and Redis is taken for unreachable.
+const MOST_WAITING: usize = 4_096;
+/// How often a command is sent: to whichever node of a cluster Envoy chooses, until one of them is in charge of its keys.
+const TRIES: u8 = 12;
+/// Between the starts of two calls. Each takes a port for a minute (TIME_WAIT), and there are some 28,000.
+const PAUSE: Duration = Duration::from_millis(4);
+/// The same where nobody waits for an answer.
+const PAUSE_OF_REST: Duration = Duration::from_millis(200);
+/// After its time-out a call whose answer does not come is given up.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A command to the script.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// The stream that waits for its answer.
+    pub(super) stream: Option<u32>,
+    /// What the script is called with.
+    pub(super) arguments: Vec<Vec<u8>>,
+    tries: u8,
+}
+
+impl Command {
+    pub(super) fn new(stream: Option<u32>, arguments: Vec<Vec<u8>>) -> Self {
+        Self { stream, arguments, tries: 0 }
+    }
+}
+
+/// Commands that were answered: the stream that waits, and the number.
+pub(super) type Answers = Vec<(Option<u32>, i64)>;
+
+/// Redis could not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// No answer in time.
+    TimedOut,
+    /// No connection.
+    Unreachable,
+    /// Not what a script answers: an error, or bytes that are not whole.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    waiting: VecDeque<Command>,
+    under_way: Vec<Command>,
+    /// When the present or the last call was started.
+    started: Option<Millis>,
+    is_under_way: bool,
+    /// Whether Redis has the script, as far as is known.
+    is_loaded: bool,
+}
+
+impl Link {
+    /// Lets a command wait for the next call. False if too many wait.
+    pub(super) fn push(&mut self, command: Command) -> bool {
+        let fits = self.waiting.len() < MOST_WAITING;
+        if fits {
+            self.waiting.push_back(command);
+        }
+        fits
+    }
+
+    /// After how long the next call is due. `None` if nothing waits, or its turn comes with the answer to the present call.
+    pub(super) fn due(&self, now: Millis) -> Option<Duration> {
+        if self.is_under_way || self.waiting.is_empty() {
+            return None;
+        }
+        let pause = if self.waiting.iter().any(|command| command.stream.is_some()) { PAUSE } else { PAUSE_OF_REST };
+        let since = self.started.map_or(u64::MAX, |started| now.since(started));
+        Some(pause.saturating_sub(Duration::from_millis(since)))
+    }
+
+    /// The body of the next call, which is now under way.
+    pub(super) fn start(&mut self, key: &[u8], login: Option<&Login>, now: Millis) -> Vec<u8> {
+        self.started = Some(now);
+        self.is_under_way = true;
+        self.under_way = self.waiting.drain(..self.waiting.len().min(MOST_AT_ONCE)).collect();
+        let mut body = Vec::new();
+        if let Some(Login { username, password }) = login {
+            match username {
+                Some(username) => resp::write(&mut body, [b"AUTH", username.as_bytes(), password.as_bytes()]),
+                None => resp::write(&mut body, [b"AUTH", password.as_bytes()]),
+            }
+        }
+        if !self.is_loaded {
+            resp::write(&mut body, [b"SCRIPT".as_slice(), b"LOAD", SCRIPT.as_bytes()]);
+        }
+        for command in &mut self.under_way {
+            command.tries = command.tries.saturating_add(1);
+            let arguments: Vec<&[u8]> = [b"EVALSHA", HASH.as_bytes(), b"1", key]
+                .into_iter()
+                .chain(command.arguments.iter().map(Vec::as_slice))
+                .collect();
+            resp::write(&mut body, arguments);
+        }
+        body
+    }
+
+    /// Whether the present call should have ended by now.
+    pub(super) fn is_overdue(&self, timeout: Duration, now: Millis) -> bool {
+        let since = self.started.map_or(0, |started| now.since(started));
+        self.is_under_way && Duration::from_millis(since) > timeout.saturating_add(GRACE)
+    }
+
+    /// How long the present call has taken, in milliseconds.
+    pub(super) fn took(&self, now: Millis) -> u64 {
+        self.started.map_or(0, |started| now.since(started))
+    }
+
+    /// The present call has ended with these bytes. What another node must be asked, or Redis has forgotten the script for, waits
+    /// again.
+    ///
+    /// # Errors
+    /// [`CallFailure::Refused`]. Nothing of the call is known then.
+    pub(super) fn answered(&mut self, mut bytes: &[u8], has_login: bool) -> Result<Answers, CallFailure> {
+        self.is_under_way = false;
+        let commands = std::mem::take(&mut self.under_way);
+        let mut next = || {
+            let (reply, rest) = resp::read(bytes).ok_or(CallFailure::Refused)?;
+            bytes = rest;
+            Ok(reply)
+        };
+        for is_asked in [has_login, !std::mem::replace(&mut self.is_loaded, true)] {
+            if is_asked && !matches!(next()?, Reply::Text(_)) {
+                return Err(CallFailure::Refused);
+            }
+        }
+        let (mut answers, mut again) = (Vec::new(), Vec::new());
+        for command in commands {
+            match next()? {
+                Reply::Number(number) => answers.push((command.stream, number)),
+                Reply::Error(text) if command.tries < TRIES && is_worth_another_try(text) => {
+                    self.is_loaded &= !text.starts_with(b"NOSCRIPT");
+                    again.push(command);
+                }
+                Reply::Error(_) | Reply::Text(_) => return Err(CallFailure::Refused),
+            }
+        }
+        again.into_iter().rev().for_each(|command| self.waiting.push_front(command));
+        Ok(answers)
+    }
+
+    /// Gives everything up. Returns the streams that wait.
+    pub(super) fn give_up(&mut self) -> Vec<u32> {
+        self.is_under_way = false;
+        self.is_loaded = false;
+        let commands = std::mem::take(&mut self.under_way).into_iter().chain(std::mem::take(&mut self.waiting));
+        commands.filter_map(|command| command.stream).collect()
+    }
+}
+
+/// Whether another node, or the same with the script, may answer better.
+fn is_worth_another_try(error: &[u8]) -> bool {
+    let kinds: [&[u8]; 5] = [b"NOSCRIPT ", b"MOVED ", b"ASK ", b"READONLY ", b"TRYAGAIN "];
+    kinds.iter().any(|kind| error.starts_with(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn command(stream: u32) -> Command {
+        Command::new(Some(stream), vec![b"connect".to_vec()])
+    }
+
+    /// A link whose first call, with these streams, is under way.
+    fn asked(streams: &[u32]) -> Link {
+        let mut link = Link::default();
+        assert!(streams.iter().all(|stream| link.push(command(*stream))));
+        let body = link.start(b"key", None, Millis::default());
+        assert!(body.starts_with(b"*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n"));
+        link
+    }
+
+    #[test]
+    fn the_hash_is_the_scripts() {
+        use sha1::{Digest as _, Sha1};
+        let hash: String = Sha1::digest(SCRIPT).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(HASH, hash, "HASH is not that of limits.lua any more");
+    }
+
+    #[test]
+    fn each_command_gets_its_answer_or_the_whole_call_has_failed() {
+        let answered = |bytes: &[u8]| asked(&[7, 8]).answered(bytes, false);
+        assert_eq!(answered(b"$2\r\nab\r\n:0\r\n:17\r\n"), Ok(vec![(Some(7), 0), (Some(8), 17)]));
+        for (name, bytes) in [
+            ("nothing", b"".as_slice()),
+            ("one is missing", b"$2\r\nab\r\n:0\r\n"),
+            ("the last is cut", b"$2\r\nab\r\n:0\r\n:1"),
+            ("an error", b"$2\r\nab\r\n:0\r\n-OOM command not allowed\r\n"),
+            ("no permission to load", b"-NOPERM this user has no permissions\r\n:0\r\n:0\r\n"),
+            ("a text", b"$2\r\nab\r\n:0\r\n+OK\r\n"),
+            ("something else", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ] {
+            assert_eq!(answered(bytes), Err(CallFailure::Refused), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_another_node_is_in_charge_of_is_asked_again_and_first() {
+        let mut link = asked(&[7, 8]);
+        assert!(link.push(command(9)));
+        assert_eq!(link.answered(b"+OK\r\n-MOVED 99 10.0.0.1:6379\r\n:0\r\n", false), Ok(vec![(Some(8), 0)]));
+        link.start(b"key", None, Millis::default());
+        let found = link.answered(b"-NOSCRIPT No matching script.\r\n:3\r\n", false);
+        assert_eq!(found, Ok(vec![(Some(9), 3)]));
+        let body = link.start(b"key", None, Millis::default());
+        assert!(body.starts_with(b"*3\r\n$6\r\nSCRIPT"), "a node that does not know the script gets it");
+        for _ in 2..TRIES {
+            link.start(b"key", None, Millis::default());
+            assert!(link.answered(b"+OK\r\n-MOVED 99 10.0.0.1:6379\r\n", false).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_password_goes_first_and_its_refusal_is_a_failure() {
+        let login = Login { username: Some("gateway".into()), password: "secret".into() };
+        let mut link = Link::default();
+        assert!(link.push(command(7)));
+        let body = link.start(b"key", Some(&login), Millis::default());
+        assert!(body.starts_with(b"*3\r\n$4\r\nAUTH\r\n$7\r\ngateway\r\n$6\r\nsecret\r\n"));
+        let refusal = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n-NOAUTH\r\n-NOAUTH\r\n";
+        assert_eq!(link.answered(refusal, true), Err(CallFailure::Refused));
+    }
+
+    #[test]
+    fn one_call_is_under_way_and_the_next_waits_a_little() {
+        let at = |milliseconds| Millis::since_epoch(Duration::from_millis(milliseconds));
+        let mut link = Link::default();
+        assert_eq!(link.due(at(1_000)), None, "nothing waits");
+        assert!(link.push(command(7)));
+        assert_eq!(link.due(at(1_000)), Some(Duration::ZERO));
+        link.start(b"key", None, at(1_000));
+        assert!(link.push(command(8)));
+        assert_eq!(link.due(at(1_001)), None, "a call is under way");
+        assert!(link.answered(b"+OK\r\n:0\r\n", false).is_ok());
+        assert_eq!(link.due(at(1_001)), Some(Duration::from_millis(3)));
+        assert_eq!(link.due(at(1_004)), Some(Duration::ZERO));
+        assert_eq!(link.give_up(), [8]);
+        assert!(link.push(Command::new(None, Vec::new())));
+        assert_eq!(link.due(at(1_004)), Some(Duration::from_millis(196)), "nobody waits for the answer");
+        assert!((0..MOST_WAITING).any(|_| !link.push(command(9))), "what waits is bounded");
+    }
+}
