@@ -15,9 +15,8 @@
 //! ```
 //!
 //! An instance is a worker thread's filter, as in the ledger: it writes down what it counts, so each connection is in the row of one
-//! instance, and a dead instance's row expires ([`limits.lua`](https://redis.io/docs/latest/develop/interact/programmability/)
-//! runs in Redis, so two gateways never decide at once). While Redis does not answer, `on_error` decides, and when it is back,
-//! every instance writes its row anew.
+//! instance, and a dead instance's row expires. The script `limits.lua` runs in Redis, so no two gateways decide at once. While Redis
+//! does not answer, `on_error` decides, and when it is back, every instance writes its row anew.
 
 mod link;
 mod resp;
@@ -47,6 +46,8 @@ const PAGE: usize = 16;
 #[derive(Debug, Default)]
 pub struct Shared {
     link: Link,
+    /// Whether there is a limit for each client, so that a row has a client's connections together.
+    by_client: bool,
     /// What the row of this instance holds, or will when Redis is back.
     row: HashMap<[u8; 8], Member>,
     /// Connections of the row that are still to be looked at in this round.
@@ -142,6 +143,11 @@ pub enum Asked {
 }
 
 impl Shared {
+    /// Nothing to share yet.
+    pub fn new(limits: &Limits) -> Self {
+        Self { by_client: limits.per_client.is_some(), ..Self::default() }
+    }
+
     /// Whether no limit holds at present: Redis is away, and `on_error` is `allow`.
     pub fn lifts_limits(&self, shared: &SharedLimits) -> bool {
         self.is_away && shared.on_error == SharedOnError::Allow
@@ -174,7 +180,8 @@ impl Shared {
             Question::Connect(lease) => {
                 let member = lease.member();
                 arguments.extend([b"connect".to_vec(), row_name(lease.counter())]);
-                arguments.extend(names(&member));
+                arguments.extend(self.names(&member));
+                arguments.push(member.client.to_vec());
                 arguments.extend(bounds(limits));
                 arguments.extend(rate(limits.connect_rate));
                 arguments.extend([flag(lease.is_old()), flag(limits.mode == Mode::Enforce)]);
@@ -194,7 +201,7 @@ impl Shared {
     /// Writes down a connection that no limit is for.
     pub fn write(&mut self, lease: &Lease, instance: u32) {
         let member = lease.member();
-        let arguments = [b"write".to_vec(), row_name(instance)].into_iter().chain(names(&member));
+        let arguments = [b"write".to_vec(), row_name(instance)].into_iter().chain(self.names(&member));
         self.say(arguments.collect());
         self.row.insert(member.connection, member);
     }
@@ -230,12 +237,13 @@ impl Shared {
             match event {
                 Event::Reborn => self.row.clear(),
                 Event::Adopted(member) => {
-                    self.say([b"write".to_vec(), row_name(instance)].into_iter().chain(names(&member)).collect());
+                    let arguments = [b"adopt".to_vec(), row_name(instance)].into_iter().chain(self.names(&member));
+                    self.say(arguments.collect());
                     self.row.insert(member.connection, member);
                 }
                 Event::Ended { counter, member, is_remembered } => {
                     self.row.remove(&member.connection);
-                    self.say(leave(instance, counter, &member, is_remembered));
+                    self.say(self.leave(instance, counter, &member, is_remembered));
                 }
             }
         }
@@ -311,6 +319,11 @@ impl Shared {
         std::mem::take(&mut self.counts)
     }
 
+    /// Whether a call is under way.
+    pub fn is_under_way(&self) -> bool {
+        self.link.is_under_way()
+    }
+
     /// Whether Redis is away.
     pub fn is_away(&self) -> bool {
         self.is_away
@@ -366,7 +379,8 @@ impl Shared {
 
     fn write_page(&mut self, instance: u32) {
         let page = self.unwritten.split_off(self.unwritten.len().saturating_sub(PAGE));
-        let members = page.iter().filter_map(|connection| self.row.get(connection)).flat_map(names);
+        let members = page.iter().filter_map(|connection| self.row.get(connection));
+        let members = members.flat_map(|member| self.names(member));
         let arguments: Vec<_> = [b"write".to_vec(), row_name(instance)].into_iter().chain(members).collect();
         if !page.is_empty() {
             self.say(arguments);
@@ -383,9 +397,22 @@ impl Shared {
             let is_over = |member: &&Member| !ledger.counts(member, store);
             if let Some(member) = self.row.get(&connection).filter(is_over).cloned() {
                 self.row.remove(&connection);
-                self.say(leave(ledger.instance(), ledger.instance(), &member, false));
+                self.say(self.leave(ledger.instance(), ledger.instance(), &member, false));
             }
         }
+    }
+
+    /// Where a connection is in a row, its id and its hub. Without a limit per client each is by itself: one field for all of them would
+    /// be copied for each.
+    fn names(&self, member: &Member) -> [Vec<u8>; 3] {
+        let Member { client, connection, hub, .. } = member;
+        let group = if self.by_client && *client != NOBODY { client } else { connection };
+        [group.to_vec(), connection.to_vec(), hub.as_bytes().to_vec()]
+    }
+
+    fn leave(&self, instance: u32, counter: u32, member: &Member, is_remembered: bool) -> Vec<Vec<u8>> {
+        let head = [b"leave".to_vec(), row_name(instance), row_name(counter)];
+        head.into_iter().chain(self.names(member)).chain([flag(is_remembered)]).collect()
     }
 
     fn count(&mut self, call: SharedCall, now: Millis) {
@@ -393,6 +420,9 @@ impl Shared {
         self.counts.extend([Count::SharedCall(call), Count::SharedCallTook { milliseconds }]);
     }
 }
+
+/// The client of all who have no limit of their own.
+const NOBODY: [u8; 8] = [0; 8];
 
 /// In an answer: the row was not there.
 const LOST: i64 = 16;
@@ -418,15 +448,6 @@ fn without_redis(shared: &SharedLimits) -> Verdict {
 
 fn row_name(instance: u32) -> Vec<u8> {
     format!("{instance:08x}").into_bytes()
-}
-
-fn names(member: &Member) -> [Vec<u8>; 3] {
-    [member.client.to_vec(), member.connection.to_vec(), member.hub.as_bytes().to_vec()]
-}
-
-fn leave(instance: u32, counter: u32, member: &Member, is_remembered: bool) -> Vec<Vec<u8>> {
-    let head = [b"leave".to_vec(), row_name(instance), row_name(counter)];
-    head.into_iter().chain(names(member)).chain([flag(is_remembered)]).collect()
 }
 
 fn bounds(limits: &Limits) -> [Vec<u8>; 3] {

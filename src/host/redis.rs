@@ -89,6 +89,10 @@ impl Redis {
             let Worker { limiter: Some(limiter), shared: state, .. } = &mut *self.worker.borrow_mut() else { return };
             state.tick(shared, &settings.limits, &mut limiter.ledger, now(), store())
         };
+        if !self.worker.borrow().shared.is_under_way() {
+            // An answer that comes now is too late.
+            self.call.set(None);
+        }
         self.carry_out(decided, settings);
     }
 

@@ -19,6 +19,7 @@ use crate::ledger::InstanceId;
 use crate::limit::Limiter;
 use crate::metrics::Gauges;
 use crate::settings::{OWN_SECRET_WARNING, Settings, SettingsError, Surroundings};
+use crate::shared::Shared;
 use crate::store::{self, Secret, SecretUse};
 use crate::stream::{Stream, Worker};
 
@@ -51,7 +52,10 @@ impl RootContext for Root {
         };
         match configure(&json, candidate) {
             Ok(settings) => {
-                self.worker.borrow_mut().limiter = limiter(candidate, &settings);
+                let mut worker = self.worker.borrow_mut();
+                worker.limiter = limiter(candidate, &settings);
+                worker.shared = Shared::new(&settings.limits);
+                drop(worker);
                 self.redis = Rc::new(Redis::new(self.worker.clone(), self.metrics.clone()));
                 self.gauges = Gauges::new(settings.per_upstream);
                 self.set_tick_period(BEAT);

@@ -3,7 +3,7 @@
 --
 --   {ns}:rows             the names of rows
 --   {ns}:row:<instance>   v        it is there, although it holds nothing
---                         c<client> the connections of a client, 8 bytes each
+--                         c<group> the connections of a client, 8 bytes each; without a limit per client each is by itself
 --                         h<hub>   how many connections a hub has
 --                         t        how many there are in all
 --   {ns}:rate:<kind><client>       until when the bucket's tokens are spent, in microseconds
@@ -30,11 +30,11 @@ local function position(list, connection)
   end
 end
 
--- Where a connection is, and what there is in all rows: of its client, at its hub, in total.
-local function look(client, connection, hub)
+-- Where a connection is, and what there is in all rows: in its group, at its hub, in total.
+local function look(group, connection, hub)
   local place, of_client, at_hub, total = nil, 0, 0, 0
   for _, row in ipairs(redis.call('SMEMBERS', rows)) do
-    local found = redis.call('HMGET', row_key(row), 'v', 'c' .. client, 'h' .. hub, 't')
+    local found = redis.call('HMGET', row_key(row), 'v', 'c' .. group, 'h' .. hub, 't')
     if found[1] then
       local list = found[2] or ''
       if connection ~= '' and position(list, connection) then
@@ -56,27 +56,37 @@ local function add(row, field, by)
   end
 end
 
-local function join(client, connection, hub)
-  local list = redis.call('HGET', row_key(own), 'c' .. client) or ''
-  redis.call('HSET', row_key(own), 'c' .. client, list .. connection)
+local function join(group, connection, hub)
+  local list = redis.call('HGET', row_key(own), 'c' .. group) or ''
+  redis.call('HSET', row_key(own), 'c' .. group, list .. connection)
   add(own, 'h' .. hub, 1)
   add(own, 't', 1)
 end
 
-local function leave(row, client, connection, hub)
-  local list = redis.call('HGET', row_key(row), 'c' .. client)
+local function leave(row, group, connection, hub)
+  local list = redis.call('HGET', row_key(row), 'c' .. group)
   local at = list and position(list, connection)
   if not at then
     return
   end
   local rest = string.sub(list, 1, at - 1) .. string.sub(list, at + 8)
   if rest == '' then
-    redis.call('HDEL', row_key(row), 'c' .. client)
+    redis.call('HDEL', row_key(row), 'c' .. group)
   else
-    redis.call('HSET', row_key(row), 'c' .. client, rest)
+    redis.call('HSET', row_key(row), 'c' .. group, rest)
   end
   add(row, 'h' .. hub, -1)
   add(row, 't', -1)
+end
+
+-- Has a connection in the own row.
+local function move(place, group, connection, hub)
+  if place ~= own then
+    if place then
+      leave(place, group, connection, hub)
+    end
+    join(group, connection, hub)
+  end
 end
 
 -- The generic cell rate algorithm, as in src/limit/rate.rs. Times are Redis' own, so clocks of gateways do not matter.
@@ -122,14 +132,11 @@ function act.negotiate(client, hub, per_client, per_hub, total, interval, burst,
 end
 
 -- Admits a connection. Once more with the same id changes nothing.
--- client, connection, hub, three limits, interval and burst of connects, whether the id is old, whether limits are enforced
-function act.connect(client, connection, hub, per_client, per_hub, total, interval, burst, old, enforced)
-  local place, of_client, at_hub, all = look(client, connection, hub)
+-- group, connection, hub, client, three limits, interval and burst of connects, whether the id is old, whether limits are enforced
+function act.connect(group, connection, hub, client, per_client, per_hub, total, interval, burst, old, enforced)
+  local place, of_client, at_hub, all = look(group, connection, hub)
   if place then
-    if place ~= own then
-      leave(place, client, connection, hub)
-      join(client, connection, hub)
-    end
+    move(place, group, connection, hub)
     return 0
   end
   local code = 0
@@ -147,7 +154,7 @@ function act.connect(client, connection, hub, per_client, per_hub, total, interv
     code = full(of_client, at_hub, all, { per_client, per_hub, total })
   end
   if code == 0 or enforced == '0' then
-    join(client, connection, hub)
+    join(group, connection, hub)
   end
   return code
 end
@@ -163,25 +170,32 @@ function act.charge(client, interval, burst)
 end
 
 -- Writes connections that are there, whatever the limits, unless another row has them.
--- client, connection and hub of each
+-- group, connection and hub of each
 function act.write(...)
   local all = { ... }
   for at = 1, #all, 3 do
-    local client, connection, hub = all[at], all[at + 1], all[at + 2]
-    if not look(client, connection, hub) then
-      join(client, connection, hub)
+    local group, connection, hub = all[at], all[at + 1], all[at + 2]
+    if not look(group, connection, hub) then
+      join(group, connection, hub)
     end
   end
   return 0
 end
 
+-- Takes a connection over from whichever row has it: that of an instance that is gone, or has another name now.
+-- group, connection, hub
+function act.adopt(group, connection, hub)
+  move(look(group, connection, hub), group, connection, hub)
+  return 0
+end
+
 -- Takes connections off that have ended.
--- row, client, connection and hub of each, and whether its id is remembered
+-- row, group, connection and hub of each, and whether its id is remembered
 function act.leave(...)
   local all = { ... }
   for at = 1, #all, 5 do
-    local row, client, connection, hub = all[at], all[at + 1], all[at + 2], all[at + 3]
-    leave(row, client, connection, hub)
+    local row, group, connection, hub = all[at], all[at + 1], all[at + 2], all[at + 3]
+    leave(row, group, connection, hub)
     if all[at + 4] == '1' then
       redis.call('SET', prefix .. 'gone:' .. connection, '', 'PX', REMEMBERED)
     end

@@ -20,7 +20,7 @@ use crate::settings::Login;
 /// What every command runs.
 const SCRIPT: &str = include_str!("limits.lua");
 /// SHA-1 of [`SCRIPT`], by which Redis knows it.
-const HASH: &str = "39cfd08a176457b20c7ff8fcee7e5ac098d20cf4";
+const HASH: &str = "e17baddbb7bd5d189035818777a5ec968647e1b4";
 
 /// Commands in a call, so that what Redis reads at once is enough for all of them, and its answer stays small.
 const MOST_AT_ONCE: usize = 32;
@@ -126,6 +126,10 @@ impl Link {
     pub(super) fn is_overdue(&self, timeout: Duration, now: Millis) -> bool {
         let since = self.started.map_or(0, |started| now.since(started));
         self.is_under_way && Duration::from_millis(since) > timeout.saturating_add(GRACE)
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_under_way
     }
 
     /// How long the present call has taken, in milliseconds.

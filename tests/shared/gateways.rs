@@ -1,6 +1,6 @@
 //! Several gateways before the same hubs, and the Redis that they share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, balance_exactly};
@@ -25,7 +25,7 @@ pub(crate) struct Gateways {
 
 impl Gateways {
     /// So many of three worker threads.
-    pub(crate) fn start(program: &std::path::Path, many: usize, limits: &Value) -> Self {
+    pub(crate) fn start(program: &Path, many: usize, limits: &Value) -> Self {
         Self::before(Redis::start(program).unwrap(), many, limits, &json!({}))
     }
 
@@ -54,17 +54,8 @@ impl Gateways {
 
 /// A gateway of three worker threads that shares `limits` through the Redis at a port.
 pub(crate) fn gateway(port: u16, limits: &Value, more: &Value) -> Envoy {
-    let mut limits = limits.clone();
-    let mut redis = json!({ "cluster": "redis", "namespace": "test", "timeout": "2s" });
-    merge(&mut redis, more);
-    limits["shared"] = json!({ "redis": redis });
-    let settings = json!({
-        "affinity": { "keys": [{ "id": "k1", "secret": { "value": KEY } }] },
-        "hubs": [{ "path": "/chat" }],
-        "limits": limits,
-    });
     Envoy::start(&EnvoyOptions {
-        filter: Filter::With(settings),
+        filter: Filter::With(settings(limits, more)),
         hosts: Hosts::of(shared_hubs().unwrap()),
         concurrency: 3,
         patch: Some(Box::new(move |bootstrap| {
@@ -76,13 +67,27 @@ pub(crate) fn gateway(port: u16, limits: &Value, more: &Value) -> Envoy {
     .unwrap()
 }
 
+/// The filter's settings with limits that are shared. `more` is of `limits.shared.redis`.
+pub(crate) fn settings(limits: &Value, more: &Value) -> Value {
+    let mut limits = limits.clone();
+    let mut redis = json!({ "cluster": "redis", "namespace": "test", "timeout": "2s" });
+    merge(&mut redis, more);
+    limits["shared"] = json!({ "redis": redis });
+    json!({
+        "affinity": { "keys": [{ "id": "k1", "secret": { "value": KEY } }] },
+        "hubs": [{ "path": "/chat" }],
+        "limits": limits,
+    })
+}
+
 fn merge(into: &mut Value, more: &Value) {
     for (name, value) in more.as_object().unwrap() {
         into[name] = value.clone();
     }
 }
 
-fn cluster(port: u16) -> Value {
+/// The cluster of the Redis at a port.
+pub(crate) fn cluster(port: u16) -> Value {
     let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
     json!({
         "name": "redis",

@@ -37,8 +37,8 @@ const TIER_7: [&str; 2] = ["control_plane", "envoy_gateway"];
 /// So many files run beside each other: a test of a real gateway waits for half of its time.
 const LANES: usize = 2;
 
-/// Files that run by themselves, because they take all cores for minutes.
-const ALONE: [&str; 3] = ["compose", "limits", "load"];
+/// Files that run by themselves: they take all cores for minutes, or cut connections of clients that give up after some seconds.
+const ALONE: [&str; 4] = ["compose", "dotnet", "limits", "load"];
 
 /// Runs all tests, or those whose name contains `name`.
 pub(crate) fn test(name: Option<&str>, skips: Skips) -> Result<()> {
