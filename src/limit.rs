@@ -32,7 +32,7 @@ pub struct Limiter {
 }
 
 /// What was decided about a request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Within every limit.
     Within,

@@ -464,3 +464,6 @@ fn rate(rate: Option<Rate>) -> [Vec<u8>; 2] {
 fn flag(is_set: bool) -> Vec<u8> {
     if is_set { b"1".to_vec() } else { b"0".to_vec() }
 }
+
+#[cfg(test)]
+mod tests;
