@@ -327,8 +327,7 @@ fn claims_are_those_that_jwt_authn_verified() {
 /// `cargo xtask check-config` asks the same.
 #[test]
 fn the_samples_of_the_documentation_are_accepted() {
-    let surroundings =
-        Surroundings { env: &|_| Some("x".repeat(32)), process_secret: &|| Secret::new([0; 32]) };
+    let surroundings = Surroundings { env: &|_| Some("x".repeat(32)), process_secret: &|| Secret::new([0; 32]) };
     let samples = ["docs/limits.md", "istio/README.md"].map(|file| samples(file, None, "yaml")).concat();
     assert!(samples.len() > 5);
     for sample in samples {

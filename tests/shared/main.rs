@@ -3,3 +3,4 @@
 mod counting;
 mod gateways;
 mod unreachable;
+mod versions;

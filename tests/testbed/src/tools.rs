@@ -22,7 +22,7 @@ mod survey;
 pub use chromium::{Chromium, chromium};
 pub use clients::{autobahn, node_clients, python_clients};
 pub use control_plane::{ControlPlane, can_run_control_plane, control_plane};
-pub use debian::{PrometheusVersion, etcd, haproxy, nginx, prometheus, redis};
+pub use debian::{PrometheusVersion, RedisVersion, etcd, haproxy, nginx, prometheus, redis};
 pub use docker::{Docker, compose, crates, docker, node, npm, npm_cache, nuget_packages, root_file_system, rustup};
 pub use dotnet::{Dotnet, dotnet, dotnet_at_least};
 pub use envoy::{EnvoyVersion, envoy};

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, module, module_that_does_nothing};
@@ -88,23 +88,34 @@ fn start_up(rounds: u32, against: Option<&PathBuf>) -> Result<()> {
     let other = against.map(|module| (OTHER, Some(module)));
     let variants = [(ENVOY, None), (EMPTY, Some(&empty)), (OURS, Some(&ours))].into_iter().chain(other);
     let variants: Vec<_> = variants.collect();
-    let mut samples: Vec<_> = variants.iter().map(|(name, _)| (*name, Vec::new())).collect();
+    let mut samples: Vec<_> = variants.iter().map(|_| (Vec::new(), Vec::new())).collect();
     for _ in 0..rounds {
-        for ((_, module), (_, samples)) in variants.iter().zip(&mut samples) {
-            samples.push(start(*module)?);
+        for ((_, module), (cpu, wall)) in variants.iter().zip(&mut samples) {
+            let started = start(*module)?;
+            cpu.push(started.cpu);
+            wall.push(started.wall);
         }
     }
-    println!("\n| start | CPU until it serves | module |\n|---|---|---|");
-    for ((name, samples), (_, module)) in samples.into_iter().zip(variants) {
+    println!("\n| start | CPU until it serves | time until it serves | module |\n|---|---|---|---|");
+    for ((cpu, wall), (name, module)) in samples.into_iter().zip(variants) {
         let size = module.map_or(Ok(0), |path| fs::metadata(path).map(|file| file.len()))?;
-        println!("| {name} | {:.0} ms | {} KiB |", Spread::of(samples).median(), size / 1024);
+        let [cpu, wall] = [cpu, wall].map(|samples| Spread::of(samples).median());
+        println!("| {name} | {cpu:.0} ms | {wall:.0} ms | {} KiB |", size / 1024);
     }
     Ok(())
 }
 
-/// In ms.
-fn start(module: Option<&PathBuf>) -> Result<f64> {
+/// What a start took, in ms.
+struct Start {
+    /// CPU time of the whole process.
+    cpu: f64,
+    /// From the start of the process to its first answer, which is asked for every 20 ms.
+    wall: f64,
+}
+
+fn start(module: Option<&PathBuf>) -> Result<Start> {
     let module = module.cloned();
+    let started = Instant::now();
     let envoy = Envoy::start(&EnvoyOptions {
         filter: if module.is_some() { Filter::With(serde_json::json!({})) } else { Filter::Absent },
         hosts: Hosts::Fixed(Vec::new()),
@@ -116,6 +127,7 @@ fn start(module: Option<&PathBuf>) -> Result<f64> {
         })),
         ..EnvoyOptions::default()
     })?;
+    let wall = started.elapsed().as_secs_f64() * 1_000.0;
     // A thread that has ended is no longer listed, so the whole process is asked: fields 14 and 15, after the name.
     let stat = fs::read_to_string(format!("/proc/{}/stat", envoy.pid()))?;
     let (_, fields) = stat.rsplit_once(") ").context("a process has a name")?;
@@ -123,5 +135,5 @@ fn start(module: Option<&PathBuf>) -> Result<f64> {
     ensure!(fields.len() > 12, "{stat}");
     let ticks: u32 = fields[11..13].iter().filter_map(|field| field.parse::<u32>().ok()).sum();
     // Linux has 100 of them in a second, for programs.
-    Ok(f64::from(ticks) * 10.0)
+    Ok(Start { cpu: f64::from(ticks) * 10.0, wall })
 }

@@ -34,6 +34,20 @@ for package in cache/archives/*.deb; do
 done
 "#;
 
+/// Makes `apt` that of Debian's release `$1`, on the mirror that this machine uses.
+const OF_RELEASE: &str = r#"
+release=$1
+shift
+mirror=$(apt --print-uris update | sed -n "s|^'\([^']*/debian\)/dists/[^/]*/InRelease'.*|\1|p" | head -n 1)
+[ "$mirror" ] || { echo "no mirror of Debian's is among the sources of apt" >&2; exit 1; }
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >sources
+apt() {
+    apt-get --quiet --yes --option Dir::State::Lists="$PWD/lists" --option Dir::Cache="$PWD/cache" \
+        --option APT::Sandbox::User= --option Debug::NoLocking=true \
+        --option Dir::Etc::SourceList="$PWD/sources" --option Dir::Etc::SourceParts=- "$@"
+}
+"#;
+
 /// Makes `$1` a root file system with the further arguments and all that they depend on. No script of a package runs.
 const FETCH_ROOT: &str = r#"
 to=$1
@@ -50,16 +64,12 @@ for package in cache/archives/*.deb; do
 done
 "#;
 
-/// Unpacks the further arguments into `$1`, from Debian's release `$2` on the mirror that this machine uses.
-const FETCH_NEWER: &str = r#"
-to=$1 release=$2
-shift 2
-mirror=$(apt --print-uris update | sed -n "s|^'\([^']*/debian\)/dists/[^/]*/InRelease'.*|\1|p" | head -n 1)
-[ "$mirror" ] || { echo "no mirror of Debian's is among the sources of apt" >&2; exit 1; }
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >sources
-of_release() { apt --option Dir::Etc::SourceList="$PWD/sources" --option Dir::Etc::SourceParts=- "$@"; }
-of_release update
-of_release download "$@"
+/// Unpacks the further arguments into `$1`.
+const FETCH_ALONE: &str = r#"
+to=$1
+shift
+apt update
+apt download "$@"
 for package in *.deb; do dpkg --extract "$package" "$to"; done
 "#;
 
@@ -70,23 +80,31 @@ pub(super) fn unpack(package: &str, to: &Path) -> Result<()> {
 
 /// The same for several packages.
 pub(super) fn unpack_all(packages: &[&str], to: &Path) -> Result<()> {
-    run(FETCH, packages, to)
+    run(&[], FETCH, packages, to)
 }
 
 /// Unpacks packages of another of Debian's releases, such as `testing`, without what they depend on.
 pub(super) fn unpack_from(release: &str, packages: &[&str], to: &Path) -> Result<()> {
-    run(FETCH_NEWER, &[&[release], packages].concat(), to)
+    run(&[release], FETCH_ALONE, packages, to)
 }
 
 /// Makes `to` a root file system with these packages, for an image.
 pub(super) fn unpack_root(packages: &[&str], to: &Path) -> Result<()> {
-    run(FETCH_ROOT, packages, to)
+    run(&[], FETCH_ROOT, packages, to)
 }
 
-fn run(fetch: &str, packages: &[&str], to: &Path) -> Result<()> {
+/// The same with packages of another of Debian's releases.
+fn unpack_root_of(release: &str, packages: &[&str], to: &Path) -> Result<()> {
+    run(&[release], FETCH_ROOT, packages, to)
+}
+
+/// `release` is the machine's own if none is given.
+fn run(release: &[&str], fetch: &str, packages: &[&str], to: &Path) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let mut command = Command::new("sh");
-    command.args(["-c", &[APT, fetch].concat(), "sh"]).arg(to).args(packages).current_dir(scratch.path());
+    let of_release = if release.is_empty() { "" } else { OF_RELEASE };
+    command.args(["-c", &[APT, of_release, fetch].concat(), "sh"]);
+    command.args(release).arg(to).args(packages).current_dir(scratch.path());
     process::run("apt-get", command, Duration::from_secs(900)).map(drop)
 }
 
@@ -205,6 +223,58 @@ pub fn haproxy() -> Result<PathBuf> {
 /// The program `redis-server`.
 pub fn redis() -> Result<PathBuf> {
     REDIS.program()
+}
+
+/// A server with Redis' protocol that gateways may share limits through, beside the `redis-server` of [`redis()`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisVersion {
+    /// Redis 6.0.
+    Six,
+    /// Redis 8.0.
+    Eight,
+    /// Valkey 8.1.
+    Valkey,
+}
+
+impl RedisVersion {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Six, Self::Eight, Self::Valkey];
+
+    /// For the reader, the release of Debian's that has it, and its program.
+    fn origin(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Six => ("Redis 6.0", "bullseye", "redis-server"),
+            Self::Eight => ("Redis 8.0", "trixie", "redis-server"),
+            Self::Valkey => ("Valkey 8.1", "trixie", "valkey-server"),
+        }
+    }
+
+    fn source(self) -> Source {
+        let (name, release, program) = self.origin();
+        let folder = format!("{program}-{release}");
+        Source { name: name.into(), folder, from: "Debian, with what it depends on", megabytes: 20 }
+    }
+
+    pub(super) fn state(self) -> (String, State) {
+        (self.origin().0.to_owned(), self.source().state())
+    }
+
+    /// The program. It runs with the libraries of its own release.
+    pub fn program(self) -> Result<PathBuf> {
+        let (name, release, program) = self.origin();
+        let place = self.source().fetched(|to| {
+            unpack_root_of(release, &[program], to)?;
+            let libraries = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+            let script = format!(
+                "#!/bin/sh\nroot=$(dirname \"$0\")\nexec \"$root/{libraries}\"/ld-linux-*.so.2 --library-path \"$root/{libraries}\" \"$root/usr/bin/{program}\" \"$@\"\n"
+            );
+            let path = to.join(program);
+            std::fs::write(&path, script)?;
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+            Ok(())
+        });
+        Ok(place.with_context(|| format!("{name} cannot be had from Debian."))?.join(program))
+    }
 }
 
 /// The program `etcd`.

@@ -2,8 +2,8 @@
 use anyhow::Result;
 
 use super::{
-    EnvoyVersion, NODE, NPM, PYTHON, PrometheusVersion, RustTarget, chromium, clients, control_plane, debian, docker,
-    dotnet, envoy, go, go_programs, java, rust, space,
+    EnvoyVersion, NODE, NPM, PYTHON, PrometheusVersion, RedisVersion, RustTarget, chromium, clients, control_plane,
+    debian, docker, dotnet, envoy, go, go_programs, java, rust, space,
 };
 
 /// How a tool stands on this machine.
@@ -57,6 +57,7 @@ pub fn survey() -> Result<Vec<Tool>> {
         .chain([(".NET SDK".to_owned(), dotnet::state())])
         .chain(fetched)
         .chain(debian::states())
+        .chain(RedisVersion::ALL.map(RedisVersion::state))
         .chain(prometheuses)
         .chain(go_programs::states()?);
     Ok(all.map(|(name, state)| Tool { name, state }).collect())
