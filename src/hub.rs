@@ -67,7 +67,7 @@ impl HubLabel {
     }
 
     /// Every hub that has no label of its own.
-    pub(crate) fn other() -> Self {
+    pub fn other() -> Self {
         Self(Self::OTHER.to_owned())
     }
 

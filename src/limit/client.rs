@@ -13,7 +13,7 @@ use crate::settings::{AbsentKey, ClientKeySource, ClientSettings};
 use crate::store::Secret;
 
 /// A client as the ledger knows it: 64 bits of a keyed hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientKey(pub(crate) [u8; 8]);
 
 /// Where a request came from, by what Envoy vouches for.
