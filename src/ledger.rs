@@ -22,7 +22,7 @@ mod tick;
 mod upstreams;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
+use crate::small_map::SmallMap;
 use crate::store::{Conflict, Secret, Store};
 
 pub use instances::InstanceId;
@@ -62,9 +63,9 @@ pub struct Ledger {
     tally: Tally,
     rooms: Rooms,
     /// Connections of instances that keep no permits, as of the last tick.
-    elsewhere: BTreeMap<Scope, i64>,
+    elsewhere: SmallMap<Scope, i64>,
     /// Everything admitted here and not ended, by the number of its hold.
-    held: BTreeMap<u32, Lease>,
+    held: HashMap<u32, Lease>,
     /// Ends that met too many conflicts: tried again at the next tick.
     unfinished: Vec<(Lease, End)>,
     /// Slots to look through.
@@ -143,8 +144,8 @@ impl Ledger {
             instances: Instances::new(instance),
             tally: Tally::default(),
             rooms: Rooms::default(),
-            elsewhere: BTreeMap::new(),
-            held: BTreeMap::new(),
+            elsewhere: SmallMap::default(),
+            held: HashMap::new(),
             unfinished: Vec::new(),
             watch: Watch::default(),
             journal: None,
@@ -503,7 +504,7 @@ impl Ledger {
     ) -> bool {
         let own = page.entries().filter(|entry| entry.client == client && !entry.is_memory());
         let living = own.filter(|entry| self.lives(entry, now, store));
-        let mut connections = BTreeSet::new();
+        let mut connections = HashSet::new();
         connections.extend(living.map(|entry| entry.connection));
         asking.is_none_or(|asking| !connections.contains(&asking))
             && connections.len() >= usize::try_from(limit).unwrap_or(usize::MAX)

@@ -46,6 +46,7 @@ pub mod metrics;
 pub mod settings;
 pub mod shared;
 pub mod signalr;
+pub mod small_map;
 pub mod socket;
 pub mod steer;
 pub mod store;

@@ -9,7 +9,7 @@ use std::fs;
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef, Validator};
 
 /// Uncompressed. What a gateway fetches and compiles before it serves its first request.
-const MOST_BYTES: usize = 832 * 1_024;
+const MOST_BYTES: usize = 768 * 1_024;
 
 const ENV: &str = "env";
 const WASI: &str = "wasi_snapshot_preview1";

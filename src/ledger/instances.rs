@@ -10,12 +10,12 @@
 //! taken out of the directory by the first that sees it; its row then belongs to nobody, and what it counted goes with it. One
 //! that was only stuck finds that its place is gone and begins anew under another name ([`Pulse::Reborn`]).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{LedgerFailure, TRIES};
 use crate::clock::Seconds;
+use crate::small_map::SmallMap;
 use crate::store::{Store, Version};
 
 /// The name of an instance: random, so that a VM that starts anew is a stranger to its past.
@@ -38,10 +38,10 @@ pub(super) struct Instances {
     place: Option<usize>,
     beaten: Option<Seconds>,
     /// The others, with their beats, as they were read last.
-    others: BTreeMap<u32, Seconds>,
+    others: SmallMap<u32, Seconds>,
     /// Instances that were not in the directory when they were looked up, since the last tick: a sweep meets the same one in
     /// many entries.
-    gone: BTreeSet<u32>,
+    gone: SmallMap<u32, ()>,
 }
 
 /// How an instance finds itself.
@@ -55,7 +55,7 @@ pub(super) enum Pulse {
 
 impl Instances {
     pub(super) fn new(own: InstanceId) -> Self {
-        Self { own, place: None, beaten: None, others: BTreeMap::new(), gone: BTreeSet::new() }
+        Self { own, place: None, beaten: None, others: SmallMap::default(), gone: SmallMap::default() }
     }
 
     pub(super) fn own(&self) -> InstanceId {
@@ -100,7 +100,7 @@ impl Instances {
         }
         self.beaten = Some(now);
         let (directory, version) = load_directory(store);
-        let mut others = BTreeMap::new();
+        let mut others = SmallMap::default();
         let mut rows = Vec::new();
         let mut dead = Vec::new();
         for (at, member) in directory.iter().enumerate().filter(|(at, member)| *at != place && member.is_there()) {
@@ -134,12 +134,12 @@ impl Instances {
         if id == self.own.get() || self.others.get(&id).is_some_and(|beat| now.is_within(STALE, *beat)) {
             return true;
         }
-        if self.gone.contains(&id) {
+        if self.gone.contains_key(&id) {
             return false;
         }
         let directory = load_directory(store).0;
         let Some((place, member)) = directory.iter().enumerate().find(|(_, member)| member.id == id) else {
-            self.gone.insert(id);
+            self.gone.insert(id, ());
             return false;
         };
         let beat = member.beat(member.row(place, store).as_ref());
@@ -152,7 +152,7 @@ impl Instances {
 
     /// Whether an instance that was looked up since the last tick was not in the directory. It never comes back under its name.
     pub(super) fn is_gone(&self, id: u32) -> bool {
-        self.gone.contains(&id)
+        self.gone.contains_key(&id)
     }
 
     /// Where this instance is in the directory.

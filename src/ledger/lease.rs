@@ -9,7 +9,7 @@ use crate::signalr::Transport;
 use std::time::Duration;
 
 /// A connection id as the ledger knows it: 64 bits of a keyed hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ConnectionKey(pub(super) [u8; 8]);
 
 /// A connection admitted here. Give it back with [`Ledger::end`](super::Ledger::end).

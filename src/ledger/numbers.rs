@@ -3,12 +3,11 @@
 //! Binary, because every instance reads those of all others each second. A row of another format is a row without numbers:
 //! the keys of shared data carry the format's version.
 
-use std::collections::BTreeMap;
-
 use super::tally::Series;
 use super::upstreams::Upstream;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
+use crate::small_map::SmallMap;
 
 /// Which of the limits that many clients share an instance keeps permits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +32,8 @@ pub enum Reach {
 pub(super) struct Numbers {
     pub(super) tracked: Tracked,
     pub(super) redis: Option<Reach>,
-    pub(super) connections: BTreeMap<Series, u64>,
-    pub(super) upstreams: BTreeMap<Upstream, u64>,
+    pub(super) connections: SmallMap<Series, u64>,
+    pub(super) upstreams: SmallMap<Upstream, u64>,
 }
 
 const PER_HUB: u8 = 1;
@@ -52,12 +51,12 @@ pub(super) fn encode(Numbers { tracked, redis, connections, upstreams }: &Number
         Some(Reach::Away) => AWAY,
     };
     let mut bytes = vec![flag(tracked.per_hub, PER_HUB) | flag(tracked.total, TOTAL) | reach];
-    for (Series { hub, transport }, number) in connections {
+    for (Series { hub, transport }, number) in connections.iter() {
         bytes.push(transport.code());
         bytes.extend(number.to_be_bytes());
         put(&mut bytes, hub.as_bytes());
     }
-    for (Upstream { hub, address }, number) in upstreams {
+    for (Upstream { hub, address }, number) in upstreams.iter() {
         bytes.push(POD);
         bytes.extend(number.to_be_bytes());
         put(&mut bytes, hub.as_bytes());
@@ -121,9 +120,10 @@ mod tests {
     fn what_was_published_is_read_and_what_is_cut_is_left_out() {
         let hub = HubLabel::learned(b"/chat");
         let series = |transport| Series { hub: hub.clone(), transport };
-        let connections = BTreeMap::from([(series(Transport::LongPolling), 2), (series(Transport::WebSockets), 7)]);
+        let connections =
+            SmallMap::from_iter([(series(Transport::LongPolling), 2), (series(Transport::WebSockets), 7)]);
         let address = HubLabel::restored(b"10.0.0.1:80");
-        let upstreams = BTreeMap::from([(Upstream { hub: hub.clone(), address }, 5)]);
+        let upstreams = SmallMap::from_iter([(Upstream { hub: hub.clone(), address }, 5)]);
         let tracked = Tracked { per_hub: false, total: true };
         let mut bytes = Vec::new();
         for redis in [None, Some(Reach::Connected), Some(Reach::Away)] {

@@ -9,11 +9,10 @@
 //! So a connection is never one too many, and is refused while there is room only if another instance gives its spare permits
 //! back within a second. The permits of a dead instance go with it.
 
-use std::collections::BTreeMap;
-
 use super::instances::Instances;
 use super::{LedgerFailure, TRIES, numbers};
 use crate::clock::Seconds;
+use crate::small_map::SmallMap;
 use crate::store::{Store, Version};
 
 /// The most permits that are taken at once: enough that a hundred connects cost three writes.
@@ -34,9 +33,9 @@ pub(super) enum Scope {
 
 /// The permits that this instance holds and does not use.
 #[derive(Debug, Default)]
-pub(super) struct Rooms(BTreeMap<Scope, Spare>);
+pub(super) struct Rooms(SmallMap<Scope, Spare>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Spare {
     permits: i64,
     /// Whether the last look found the limit far away.
@@ -67,9 +66,10 @@ impl Rooms {
         now: Seconds,
         store: &dyn Store,
     ) -> Result<bool, LedgerFailure> {
-        let spare = self.0.entry(scope.clone()).or_default();
+        let mut spare = self.0.get(scope).copied().unwrap_or_default();
         if spare.permits > 0 {
             spare.permits = spare.permits.saturating_sub(1);
+            self.0.insert(scope.clone(), spare);
             return Ok(true);
         }
         for _ in 0..TRIES {
@@ -80,6 +80,7 @@ impl Rooms {
                     let room = i64::from(limit).saturating_sub(held(&permits, scope)).saturating_sub(elsewhere);
                     if room < 1 {
                         spare.far = false;
+                        self.0.insert(scope.clone(), spare);
                         return Ok(false);
                     }
                     let share = PART.saturating_mul(i64::try_from(instances.alive()).unwrap_or(i64::MAX));
@@ -89,7 +90,7 @@ impl Rooms {
             };
             add(&mut permits, scope, instances.own().get(), batch);
             if store.swap(&scope.key(), &encode(&permits), version).is_ok() {
-                *spare = Spare { permits: batch.saturating_sub(1), far };
+                self.0.insert(scope.clone(), Spare { permits: batch.saturating_sub(1), far });
                 return Ok(true);
             }
         }
@@ -115,8 +116,9 @@ impl Rooms {
 
     /// Gives a permit back.
     pub(super) fn release(&mut self, scope: &Scope, instances: &mut Instances, now: Seconds, store: &dyn Store) {
-        let spare = self.0.entry(scope.clone()).or_default();
+        let mut spare = self.0.get(scope).copied().unwrap_or_default();
         spare.permits = spare.permits.saturating_add(1);
+        self.0.insert(scope.clone(), spare);
         if !spare.far || spare.permits > BATCH {
             self.give_back(scope, instances, now, store);
         }

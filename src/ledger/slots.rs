@@ -12,7 +12,7 @@
 //! borrows entries from the bytes it has loaded, and a writer copies those that it does not change. Memory is bounded by
 //! [`SLOTS`] keys plus some 40 bytes for each entry, and by [`MOST_ENTRIES`] entries a slot.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::lease::ConnectionKey;
@@ -35,7 +35,7 @@ const MOST_MEMORIES: usize = 64;
 pub(super) const UNUSED: Duration = Duration::from_secs(15);
 
 /// A place in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(u16);
 
 impl Slot {
@@ -318,7 +318,7 @@ impl Draft<'_> {
     pub(super) fn write(self, store: &dyn Store) -> Result<Vec<Counted>, Conflict> {
         let Self { page, bytes: Some(bytes), left, .. } = self else { return Ok(Vec::new()) };
         store.swap(&page.slot.key(), &bytes, page.version)?;
-        let mut ended = BTreeMap::new();
+        let mut ended = HashMap::new();
         if !left.is_empty() {
             for entry in left {
                 ended.insert(entry.connection, entry.counted_by(entry.counter, page.slot));

@@ -15,13 +15,12 @@
 //! A letter to an instance that has died is void, as its number is. What a dead instance counted and another one still holds
 //! is counted anew by the next that sees it.
 
-use std::collections::BTreeMap;
-
 use super::instances::Instances;
 use super::numbers;
 use super::{LedgerFailure, TRIES};
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
+use crate::small_map::SmallMap;
 use crate::store::{Store, Version};
 
 /// What one number is kept for.
@@ -34,7 +33,7 @@ pub(super) struct Series {
 /// The numbers of one instance.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    own: BTreeMap<Series, u64>,
+    own: SmallMap<Series, u64>,
     /// Letters that met too many conflicts: the instance that each is for, and what the connection that has ended was counted as.
     unsent: Vec<(u32, Series)>,
 }
@@ -42,8 +41,7 @@ pub(super) struct Tally {
 impl Tally {
     /// A connection that this instance counts has begun.
     pub(super) fn begun(&mut self, series: Series) {
-        let number = self.own.entry(series).or_default();
-        *number = number.saturating_add(1);
+        self.own.update(series, |number| *number = number.saturating_add(1));
     }
 
     /// So many have ended.
@@ -81,7 +79,7 @@ impl Tally {
     }
 
     /// What this instance publishes.
-    pub(super) fn numbers(&self) -> &BTreeMap<Series, u64> {
+    pub(super) fn numbers(&self) -> &SmallMap<Series, u64> {
         &self.own
     }
 }
@@ -91,8 +89,7 @@ fn send(to: u32, series: &Series, instances: &mut Instances, store: &dyn Store) 
     let Some(place) = instances.place_of(to, store) else { return Ok(()) };
     for _ in 0..TRIES {
         let (mut letters, version) = load(place, to, store);
-        let number = letters.entry(series.clone()).or_default();
-        *number = number.saturating_add(1);
+        letters.update(series.clone(), |number| *number = number.saturating_add(1));
         if store.swap(&key(place), &encode(to, &letters), version).is_ok() {
             return Ok(());
         }
@@ -101,14 +98,14 @@ fn send(to: u32, series: &Series, instances: &mut Instances, store: &dyn Store) 
 }
 
 /// Takes the letters of the instance at a place: what has ended elsewhere, and how often.
-pub(super) fn receive(place: usize, own: u32, store: &dyn Store) -> BTreeMap<Series, u32> {
+pub(super) fn receive(place: usize, own: u32, store: &dyn Store) -> SmallMap<Series, u32> {
     for _ in 0..TRIES {
         let (letters, version) = load(place, own, store);
-        if letters.is_empty() || store.swap(&key(place), &encode(own, &BTreeMap::new()), version).is_ok() {
+        if letters.is_empty() || store.swap(&key(place), &encode(own, &SmallMap::default()), version).is_ok() {
             return letters;
         }
     }
-    BTreeMap::new()
+    SmallMap::default()
 }
 
 fn key(place: usize) -> String {
@@ -116,9 +113,9 @@ fn key(place: usize) -> String {
 }
 
 /// The letters at a place, if they are for the instance `to`: those of one that had the place before are void.
-pub(super) fn load(place: usize, to: u32, store: &dyn Store) -> (BTreeMap<Series, u32>, Version) {
-    let Some((bytes, version)) = store.load(&key(place)) else { return (BTreeMap::new(), Version::ABSENT) };
-    let mut letters = BTreeMap::new();
+pub(super) fn load(place: usize, to: u32, store: &dyn Store) -> (SmallMap<Series, u32>, Version) {
+    let Some((bytes, version)) = store.load(&key(place)) else { return (SmallMap::default(), Version::ABSENT) };
+    let mut letters = SmallMap::default();
     let mut rest = bytes.strip_prefix(&to.to_be_bytes()).unwrap_or_default();
     while let Some((series, many, after)) = read(rest) {
         letters.insert(series, many);
@@ -127,9 +124,9 @@ pub(super) fn load(place: usize, to: u32, store: &dyn Store) -> (BTreeMap<Series
     (letters, version)
 }
 
-fn encode(to: u32, letters: &BTreeMap<Series, u32>) -> Vec<u8> {
+fn encode(to: u32, letters: &SmallMap<Series, u32>) -> Vec<u8> {
     let mut bytes = to.to_be_bytes().to_vec();
-    for (Series { hub, transport }, many) in letters {
+    for (Series { hub, transport }, many) in letters.iter() {
         bytes.push(transport.code());
         bytes.extend(many.to_be_bytes());
         numbers::put(&mut bytes, hub.as_bytes());

@@ -13,7 +13,7 @@
 //! count, and looks through them when an instance has died. The same watch ends long-polling sessions that wait too long, in ticks
 //! and at the ends of others.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::instances::{Census, InstanceId, Pulse};
@@ -27,6 +27,7 @@ use super::{Event, Ledger, LedgerFailure, TRIES, keyed_hash};
 use crate::clock::Seconds;
 use crate::hub::HubLabel;
 use crate::signalr::Transport;
+use crate::small_map::SmallMap;
 use crate::store::Store;
 
 /// Slots that one instance looks through in a tick, at most. All slots take nine minutes of one instance, half a
@@ -42,7 +43,7 @@ pub struct Present {
     /// Connections by hub and transport.
     pub connections: Vec<(HubLabel, Transport, u64)>,
     /// Open WebSockets by pod.
-    pub upstreams: BTreeMap<Upstream, u64>,
+    pub upstreams: SmallMap<Upstream, u64>,
     /// Instances that share limits: how many reach Redis, and how many do not.
     pub redis: [u64; 2],
 }
@@ -191,7 +192,7 @@ impl Ledger {
     /// Drops entries of the dead and of sessions that wait too long, and counts what this instance holds and the dead counted.
     fn sweep_slot(&mut self, slot: Slot, now: Seconds, store: &dyn Store) {
         let own = self.instances.own().get();
-        let mut adopted: BTreeMap<ConnectionKey, Counted> = BTreeMap::new();
+        let mut adopted: HashMap<ConnectionKey, Counted> = HashMap::new();
         let mut next: Option<Seconds> = None;
         let swept = self.edit(slot, now, store, |ledger, page| {
             adopted.clear();
@@ -232,34 +233,33 @@ impl Ledger {
 }
 
 /// How many connections instances have that keep no permits for them.
-fn elsewhere(others: &[Numbers]) -> BTreeMap<Scope, i64> {
-    let mut sums = BTreeMap::new();
+fn elsewhere(others: &[Numbers]) -> SmallMap<Scope, i64> {
+    let mut sums = SmallMap::default();
     for numbers in others {
-        for (Series { hub, .. }, number) in &numbers.connections {
+        for (Series { hub, .. }, number) in numbers.connections.iter() {
             let scopes = [
                 (!numbers.tracked.per_hub).then(|| Scope::Hub(hub.as_str().to_owned())),
                 (!numbers.tracked.total).then_some(Scope::Total),
             ];
             for scope in scopes.into_iter().flatten() {
-                let sum: &mut i64 = sums.entry(scope).or_default();
-                *sum = sum.saturating_add(i64::try_from(*number).unwrap_or(i64::MAX));
+                let number = i64::try_from(*number).unwrap_or(i64::MAX);
+                sums.update(scope, |sum: &mut i64| *sum = sum.saturating_add(number));
             }
         }
     }
     sums
 }
 
-fn add_all<K: Ord + Clone>(sums: &mut BTreeMap<K, u64>, numbers: &BTreeMap<K, u64>) {
-    for (key, number) in numbers {
-        let sum = sums.entry(key.clone()).or_default();
-        *sum = sum.saturating_add(*number);
+fn add_all<K: Ord + Clone>(sums: &mut SmallMap<K, u64>, numbers: &SmallMap<K, u64>) {
+    for (key, number) in numbers.iter() {
+        sums.update(key.clone(), |sum| *sum = sum.saturating_add(*number));
     }
 }
 
 impl Present {
     fn sum<'a>(all: impl Iterator<Item = &'a Numbers>) -> Self {
-        let mut connections: BTreeMap<Series, u64> = BTreeMap::new();
-        let mut upstreams: BTreeMap<Upstream, u64> = BTreeMap::new();
+        let mut connections: SmallMap<Series, u64> = SmallMap::default();
+        let mut upstreams: SmallMap<Upstream, u64> = SmallMap::default();
         let mut redis = [0_u64; 2];
         for numbers in all {
             let [connected, away] = &mut redis;

@@ -1,9 +1,8 @@
 //! Open WebSockets by pod, for autoscalers. They are always counted, and emitted if a configuration asks for it
 //! (`metrics.per_upstream`), so that those that were opened before are among them.
 
-use std::collections::BTreeMap;
-
 use crate::hub::HubLabel;
+use crate::small_map::SmallMap;
 use crate::token::Address;
 
 /// How many pairs of hub and pod an instance counts one by one: as many series; later pods are counted as `other`.
@@ -20,7 +19,7 @@ pub struct Upstream {
 
 /// The open WebSockets of one instance.
 #[derive(Debug, Default)]
-pub struct Upstreams(BTreeMap<Upstream, u64>);
+pub struct Upstreams(SmallMap<Upstream, u64>);
 
 impl Upstreams {
     /// A WebSocket was opened. Give the result back when it has ended.
@@ -29,8 +28,7 @@ impl Upstreams {
         let exact = upstream(HubLabel::address(address));
         let known = self.0.contains_key(&exact) || self.0.len() < MOST;
         let upstream = if known { exact } else { upstream(HubLabel::other()) };
-        let open = self.0.entry(upstream.clone()).or_default();
-        *open = open.saturating_add(1);
+        self.0.update(upstream.clone(), |open| *open = open.saturating_add(1));
         upstream
     }
 
@@ -45,7 +43,7 @@ impl Upstreams {
     }
 
     /// How many are open of each.
-    pub(super) fn numbers(&self) -> &BTreeMap<Upstream, u64> {
+    pub(super) fn numbers(&self) -> &SmallMap<Upstream, u64> {
         &self.0
     }
 }

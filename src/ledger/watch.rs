@@ -1,6 +1,6 @@
 //! The slots that an instance is to look through, and when: see [`tick`](super::tick). At most one entry for each slot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::slots::Slot;
 use crate::clock::Seconds;
@@ -9,7 +9,7 @@ use crate::clock::Seconds;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     by_time: BTreeSet<(Seconds, Slot)>,
-    by_slot: BTreeMap<Slot, Seconds>,
+    by_slot: HashMap<Slot, Seconds>,
 }
 
 impl Watch {

@@ -100,6 +100,7 @@ fn name(present: &Present, by_pod: bool, known: &BTreeSet<&str>) -> BTreeMap<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::small_map::SmallMap;
     use crate::store::memory::MemoryStore;
     use crate::token::Address;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -109,7 +110,7 @@ mod tests {
         HubLabel::learned(b"/chat")
     }
 
-    fn pods(numbers: impl IntoIterator<Item = u16>) -> BTreeMap<Upstream, u64> {
+    fn pods(numbers: impl IntoIterator<Item = u16>) -> SmallMap<Upstream, u64> {
         let pod = |port| {
             let address = Address::new(format!("10.0.0.1:{port}").as_bytes()).unwrap();
             (Upstream { hub: chat(), address: HubLabel::address(&address) }, 1)
@@ -117,7 +118,7 @@ mod tests {
         numbers.into_iter().map(pod).collect()
     }
 
-    fn present(connections: &[(HubLabel, Transport, u64)], upstreams: BTreeMap<Upstream, u64>) -> Present {
+    fn present(connections: &[(HubLabel, Transport, u64)], upstreams: SmallMap<Upstream, u64>) -> Present {
         Present { connections: connections.to_vec(), upstreams, redis: [0, 0] }
     }
 

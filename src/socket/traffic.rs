@@ -2,13 +2,13 @@
 //! chunk would cost more than the chunk.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::frame::{Direction, FrameTally, PerDirection};
 use crate::hub::HubLabel;
 use crate::messages::{MessageKind, MessageTally};
 use crate::metrics::{Count, MessageType, TrafficUnit};
+use crate::small_map::SmallMap;
 
 /// What one hub's WebSockets carried since it was last handed over.
 #[derive(Debug, Default)]
@@ -56,12 +56,17 @@ fn add(cell: &Cell<u64>, amount: u64) {
 
 /// The traffic of all WebSockets of a worker thread, by hub. Bounded as hub labels are.
 #[derive(Debug, Default)]
-pub struct Traffic(BTreeMap<HubLabel, Rc<PerDirection<Carried>>>);
+pub struct Traffic(SmallMap<HubLabel, Rc<PerDirection<Carried>>>);
 
 impl Traffic {
     /// Where a WebSocket of this hub adds what it carries.
     pub(super) fn of(&mut self, hub: &HubLabel) -> Rc<PerDirection<Carried>> {
-        self.0.entry(hub.clone()).or_default().clone()
+        if let Some(traffic) = self.0.get(hub) {
+            return traffic.clone();
+        }
+        let traffic = Rc::<PerDirection<Carried>>::default();
+        self.0.insert(hub.clone(), traffic.clone());
+        traffic
     }
 
     /// What was carried since the last call.
