@@ -9,11 +9,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
+use testbed::docs::samples;
 use testbed::envoy::{Envoy, Filter, Watched, load_module, module_that_traps, put_routes_first};
 use testbed::hub::shared_hubs;
 use testbed::process::{free_port, wait_for};
 use testbed::prometheus::{Change, Prometheus};
 use testbed::raw::{self, Request, Wire};
+use testbed::redis::Redis;
 use testbed::tools::{self, PrometheusVersion, Skips};
 use testbed::workspace;
 
@@ -97,6 +99,23 @@ fn make_trouble(envoy: &Envoy) {
     assert_eq!(refused, Some(429), "the limit of 40, {} open", full.len());
 }
 
+/// The cluster that `docs/limits.md` shows, with this Redis.
+fn cluster(redis: &Redis) -> Value {
+    let mut cluster = samples("docs/limits.md", Some("### The cluster"), "yaml envoy").swap_remove(0)[0].take();
+    cluster["type"] = json!("STATIC");
+    let address = cluster.pointer_mut("/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address");
+    *address.unwrap() = json!({ "address": "127.0.0.1", "port_value": redis.port() });
+    cluster
+}
+
+/// What the gateway shares its limits by, whatever they are.
+fn sharing(limits: &Value) -> Value {
+    let mut limits = limits.clone();
+    limits["shared"] = json!({ "redis": { "cluster": "redis", "namespace": "kit", "timeout": "2s" } });
+    let key = json!({ "id": "1", "secret": { "value": "a secret of thirty-two bytes or more" } });
+    json!({ "affinity": { "keys": [key] }, "limits": limits })
+}
+
 /// Brings about what must not happen, more sessions of one client than its slot of the ledger takes, and on the way to it what
 /// may: worker threads that meet in that slot. Goes on to the next client until both have happened. A slot of the build for tests
 /// is small.
@@ -107,7 +126,9 @@ fn overfill_the_ledger(envoy: &Envoy, filter: &Watched) {
         // None leaves while a slow machine fills the slot.
         "long_polling_idle": "1h",
     });
-    filter.configure(&json!({ "hubs": [{ "path": "/full" }], "limits": limits }));
+    let mut settings = sharing(&limits);
+    settings["hubs"] = json!([{ "path": "/full" }]);
+    filter.configure(&settings);
     let fill = |user: u32, thread: u32, polls: u32| {
         let user = user.to_string();
         let poll = |poll| Request::get(&format!("/full?id={thread}-{poll}")).with("x-user", &user).bytes();
@@ -139,7 +160,7 @@ fn resume(envoy: &Envoy) {
 }
 
 /// The table of `docs/metrics.md`, but for [`resume`] and for what [`overfill_the_ledger`] adds.
-const METRICS: [(&str, &str); 16] = [
+const METRICS: [(&str, &str); 19] = [
     ("websocket_connections_active", "hub"),
     ("websocket_connections_total", "hub"),
     ("websocket_connections_closed_total", "hub,closed_by,code"),
@@ -156,15 +177,22 @@ const METRICS: [(&str, &str); 16] = [
     ("signalr_gateway_affinity_total", "hub,source,outcome"),
     ("signalr_gateway_rejected_total", "hub,limit,mode"),
     ("signalr_gateway_messages_total", "hub,direction,type"),
+    ("signalr_gateway_shared_calls_total", "result"),
+    ("signalr_gateway_shared_call_milliseconds_bucket", ""),
+    ("signalr_gateway_shared_state", "state"),
 ];
 
 #[test]
 fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     let test = "every_metric_rule_and_panel_has_data_in_a_real_prometheus";
     let Some(programs) = Skips::here().or_skip(test, tools::prometheus(PrometheusVersion::Three)) else { return };
+    let Some(redis) = Skips::here().or_skip(test, tools::redis()) else { return };
+    let mut redis = Redis::start(&redis).unwrap();
     let hubs = &shared_hubs().unwrap()[..1];
     // More than all that may be open or not yet seen to be closed, until it is filled on purpose.
-    let settings = json!({ "limits": { "connections": { "per_hub": 40 } }, "metrics": { "detail": "messages" } });
+    let mut settings = sharing(&json!({ "connections": { "per_hub": 40 } }));
+    settings["metrics"] = json!({ "detail": "messages" });
+    let cluster = cluster(&redis);
     let filter = Watched::new("kit").unwrap();
     let taken = filter.clone();
     let envoy = start(hubs, 4, settings, move |bootstrap| {
@@ -172,6 +200,7 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
         put_routes_first(bootstrap, vec![full]);
         load_module(bootstrap, &module_that_traps().unwrap());
         taken.take_filter(bootstrap);
+        bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
     });
     let without = Envoy::before(hubs, Filter::Absent).unwrap();
     let down = format!("127.0.0.1:{}", free_port().unwrap());
@@ -202,6 +231,10 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     // As `histogram_bucket_settings` has it, not Envoy's default. Prometheus 3 writes it so.
     let day = r#"websocket_connection_duration_milliseconds_bucket{le="8.64e+07"}"#;
     wait_for("a day's bucket", || ask(&prometheus, day) > 0).unwrap();
+    // Four worker threads and the main thread.
+    let connected = "signalr_gateway_shared_state{signalr_state=\"connected\"} == 5";
+    wait_for(connected, || ask(&prometheus, connected) > 0).unwrap();
+    redis.kill();
     // Istiod's metrics are not there.
     rules_without_data(&prometheus, &["SignalRInternalErrors", "SignalRConfigurationRefused"]);
     overfill_the_ledger(&envoy, &filter);
@@ -226,7 +259,7 @@ fn rules_without_data(prometheus: &Prometheus, expected: &[&str]) {
                 }
         };
         let rules = prometheus.rules().unwrap();
-        assert_eq!(rules.len(), 32, "rules were loaded");
+        assert_eq!(rules.len(), 33, "rules were loaded");
         let quiet = rules.into_iter().filter(|rule| !has_data(rule));
         quiet.map(|rule| rule["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
