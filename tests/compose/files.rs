@@ -1,11 +1,15 @@
-//! What Compose makes of the file, and what the files name. No engine is needed.
+//! What Compose makes of the file, what the files name, and the bootstraps that the image has. No engine is needed.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, signalr_filter};
+use testbed::hub::shared_hubs;
+use testbed::raw::{Answer, Client, Socket};
+use testbed::redis::Redis;
 use testbed::tools::{self, EnvoyVersion, Skips};
 use testbed::workspace;
 
@@ -37,6 +41,7 @@ fn compose_reads_the_file_with_every_profile() {
         (&["metrics"], "envoy grafana hub prometheus"),
         (&["second-gateway"], "envoy envoy-2 hub"),
         (&["metrics", "second-gateway"], "envoy envoy-2 grafana hub prometheus"),
+        (&["shared"], "envoy envoy-shared-1 envoy-shared-2 hub hub-shared redis"),
     ] {
         let services = configuration(&compose, profiles, &[])["services"].take();
         let services = services.as_object().unwrap();
@@ -81,6 +86,77 @@ fn the_example_names_every_variable() {
     let example = read("envoy/.env.example");
     let named = example.lines().filter_map(|line| line.strip_prefix('#')?.split_once('=')).map(|(name, _)| name);
     assert_eq!(named.collect::<BTreeSet<_>>(), used.collect::<BTreeSet<_>>());
+}
+
+/// A bootstrap as the commands of the Dockerfile make it of `envoy.yaml`.
+fn bootstrap(name: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("envoy")).unwrap();
+    for file in ["envoy/envoy.yaml", "envoy/redis.yaml"] {
+        fs::write(folder.path().join(file), read(file)).unwrap();
+    }
+    let dockerfile = read("envoy/Dockerfile").replace("\\\n", "");
+    for command in dockerfile.lines().filter_map(|line| line.strip_prefix("RUN ")).filter(|run| run.starts_with("sed "))
+    {
+        assert!(Command::new("sh").args(["-c", command]).current_dir(&folder).status().unwrap().success(), "{command}");
+    }
+    serde_yaml_ng::from_str(&fs::read_to_string(folder.path().join("envoy").join(name)).unwrap()).unwrap()
+}
+
+/// The settings, and the cluster that is added for Redis, at this port.
+fn shared(port: u16) -> (Value, Value) {
+    let (mut shared, mut plain) = (bootstrap("envoy-shared.yaml"), bootstrap("envoy.yaml"));
+    let settings = signalr_filter(&mut shared)["typed_config"]["config"]["configuration"]["value"].take();
+    let mut redis = shared["static_resources"]["clusters"].as_array_mut().unwrap().remove(0);
+    let address =
+        |cluster: &str| format!("{cluster}/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address");
+    let hubs = shared.pointer_mut(&address("/static_resources/clusters/0")).unwrap();
+    assert_eq!(hubs["address"], "hub-shared");
+    hubs["address"] = json!("hub");
+    signalr_filter(&mut plain)["typed_config"]["config"]["configuration"]["value"].take();
+    assert_eq!(shared, plain, "nothing else differs");
+    let socket = redis.pointer_mut(&address("")).unwrap();
+    assert_eq!(*socket, json!({ "address": "redis", "port_value": 6379 }));
+    *socket = json!({ "address": "127.0.0.1", "port_value": port });
+    (serde_json::from_str(settings.as_str().unwrap()).unwrap(), redis)
+}
+
+#[test]
+fn gateways_of_the_profile_shared_have_one_limit() {
+    let Some(program) = Skips::here().or_skip("gateways_of_the_profile_shared_have_one_limit", tools::redis()) else {
+        return;
+    };
+    let mut redis = Redis::start(&program).unwrap();
+    let (settings, cluster) = shared(redis.port());
+    let gateways = [(); 2].map(|()| {
+        let cluster = cluster.clone();
+        let options = EnvoyOptions {
+            filter: Filter::With(settings.clone()),
+            hosts: Hosts::of(shared_hubs().unwrap()),
+            environment: vec![(KEY.0.to_owned(), KEY.1.to_owned())],
+            patch: Some(Box::new(move |bootstrap| {
+                bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+            })),
+            ..EnvoyOptions::default()
+        };
+        Envoy::start(&options).unwrap()
+    });
+    let connect = |at: usize| -> Result<Socket, Answer> {
+        let client = Client::of(&gateways[at % 2].url());
+        client.socket(&client.negotiate()?)
+    };
+    let mut sockets: Vec<_> = (0..6).map(|at| connect(at).unwrap_or_else(|answer| panic!("{answer:?}"))).collect();
+    for gateway in [0, 1] {
+        let refusal = connect(gateway).err().unwrap();
+        assert!(refusal.text().contains("Connection limit reached"), "{refusal:?}");
+    }
+    // As the README says: each of the gateways then counts by itself.
+    redis.kill();
+    sockets.extend((0..6).map(|at| connect(at).unwrap_or_else(|answer| panic!("{answer:?}"))));
+    for gateway in [0, 1] {
+        connect(gateway).err().unwrap();
+    }
+    assert!(sockets.iter_mut().all(Socket::echoes), "none was cut");
 }
 
 /// One thing has one version, wherever it is written.
