@@ -190,6 +190,11 @@ impl Envoy {
         self.process.ended()
     }
 
+    /// Kills Envoy at once, as the loss of its node would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// Ends Envoy and returns its log. Before it ends, Envoy closes what is open and writes what it holds back of the access log.
     pub fn finish(mut self) -> Result<String> {
         let told = Command::new("kill").arg(self.pid().to_string()).status().context("cannot start kill")?;

@@ -19,6 +19,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod relay;
 pub mod stand_in;
 pub mod tasks;
 pub mod tools;

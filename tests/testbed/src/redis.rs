@@ -2,11 +2,12 @@
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use crate::process::{Process, free_port, run_dir};
+use crate::process::{Process, free_port, run_dir, wait_for};
 
 /// A running Redis. It ends when this is dropped.
 #[derive(Debug)]
@@ -63,17 +64,46 @@ impl Redis {
         self.process.signal(Signal::SIGCONT)
     }
 
+    /// Has it load a data set again, for as long as it takes until [`Self::finish_loading`]: it answers `-LOADING`. To be started with
+    /// `--enable-debug-command yes`.
+    pub fn begin_loading(&self) -> Result<()> {
+        // It looks for commands after so many bytes, which each of these keys has, and stops a while at each.
+        self.ask::<()>(&["DEBUG", "POPULATE", "600", "ballast", "4096"])?;
+        self.ask::<()>(&[
+            "CONFIG",
+            "SET",
+            "loading-process-events-interval-bytes",
+            "1024",
+            "key-load-delay",
+            "500000",
+        ])?;
+        let mut connection = self.connect()?;
+        // Answered when it has been loaded.
+        thread::spawn(move || redis::cmd("DEBUG").arg("RELOAD").exec(&mut connection));
+        wait_for("Redis to load", || self.ask::<()>(&["DBSIZE"]).is_err())
+    }
+
+    /// Loads the rest at once.
+    pub fn finish_loading(&self) -> Result<()> {
+        self.ask::<()>(&["CONFIG", "SET", "key-load-delay", "0"])?;
+        wait_for("Redis to have loaded", || self.ask::<()>(&["DBSIZE"]).is_ok())
+    }
+
     /// What a command is answered with.
     ///
     /// # Errors
     /// What Redis says instead, or that it cannot be reached.
     pub fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> Result<T> {
-        let mut connection = redis::Client::open(format!("redis://{}", self.address()))?.get_connection()?;
+        let mut connection = self.connect()?;
         let mut words = redis::Cmd::new();
         for word in command {
             words.arg(word);
         }
         Ok(words.query(&mut connection)?)
+    }
+
+    fn connect(&self) -> Result<redis::Connection> {
+        Ok(redis::Client::open(format!("redis://{}", self.address()))?.get_connection()?)
     }
 }
 
