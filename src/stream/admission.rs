@@ -89,25 +89,33 @@ impl Stream {
         self.counts.push(Count::Rejected { hub: request.hub.clone(), limit, mode });
         match mode {
             Mode::Enforce => Ruling::Reject(limit::reject(limits, limit, is_negotiate, origin)),
-            Mode::Shadow => Ruling::Pass,
+            Mode::Shadow => {
+                self.write_to_row();
+                Ruling::Pass
+            }
+        }
+    }
+
+    /// A connection passes whatever the limits are, and takes room that others share.
+    fn write_to_row(&self) {
+        let Worker { limiter: Some(limiter), shared, .. } = &mut *self.worker.borrow_mut() else { return };
+        let lease = self.held.as_ref().map(|held| &held.admitted.lease).filter(|lease| lease.begins());
+        if let (Some(lease), true) = (lease, self.settings.limits.shared.is_some()) {
+            shared.write(lease, limiter.ledger.instance());
         }
     }
 
     /// Asks for what this process admits, if its limits are shared.
     fn ask_redis(&mut self, asker: Asker, limits: &Limits, head: &Head, peer: &Peer) -> Asked {
         const PASSES: Asked = Asked::Decided(Verdict::Within);
+        if limits.shared.is_none() {
+            // Also of a client that no limit is for.
+            self.write_to_row();
+        }
         let Worker { limiter: Some(limiter), shared, .. } = &mut *self.worker.borrow_mut() else { return PASSES };
         let instance = limiter.ledger.instance();
         let lease = self.held.as_ref().map(|held| &held.admitted.lease);
-        let Some(settings) = &limits.shared else {
-            if let (Some(lease), true) = (lease, self.settings.limits.shared.is_some())
-                && lease.begins()
-            {
-                // No limit is for this client, and it takes room that others share.
-                shared.write(lease, instance);
-            }
-            return PASSES;
-        };
+        let Some(settings) = &limits.shared else { return PASSES };
         let question = match (lease, asker.is_negotiate.then(|| limiter.client(limits, head, peer)).flatten()) {
             (Some(lease), _) if lease.asks() => Question::Connect(lease),
             (_, Some(client)) => Question::Negotiate(client),

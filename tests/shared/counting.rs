@@ -4,10 +4,9 @@ use std::sync::Barrier;
 use std::thread;
 
 use serde_json::json;
-use testbed::process::wait_for;
 use testbed::raw::Socket;
 
-use crate::gateways::{Gateways, redis};
+use crate::gateways::{Gateways, Plan, redis};
 
 const GATEWAYS: usize = 3;
 const ATTEMPTS: usize = 450;
@@ -21,13 +20,13 @@ fn of_many_attempts_at_once_as_many_hold_a_connection_as_the_limit_says() {
         ("per hub", json!({ "per_hub": 20 }), 20),
         ("in total", json!({ "total": 20 }), 20),
     ] {
-        let limits = json!({ "client": { "key": { "header": "x-user" } }, "connections": limits });
-        let gateways = Gateways::start(&program, GATEWAYS, &limits);
+        let plan = Plan::by_user(&json!({ "connections": limits }));
+        let gateways = Gateways::start(&program, GATEWAYS, &plan);
         for run in 0..RUNS {
             let open = all_at_once(&gateways, name == "per client");
             assert_eq!(open.len(), limit, "{name}, run {run}");
             drop(open);
-            wait_for("every row to be empty", || gateways.in_rows() == 0).unwrap();
+            gateways.settle(&format!("{name}, run {run}: all closed"), 0);
         }
     }
 }

@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, balance_exactly};
 use testbed::hub::shared_hubs;
-use testbed::raw::Client;
+use testbed::process::wait_for;
+use testbed::raw::{Client, Socket};
 use testbed::redis::Redis;
+use testbed::relay::Relay;
 use testbed::tools::{self, Skips};
 
 /// What the gateways seal with, and hash clients with.
 pub(crate) const KEY: &str = "a secret of thirty-two bytes or more";
+/// Worker threads of each.
+const WORKERS: u32 = 3;
+/// Instances of the filter in each: Envoy's main thread has one, too, which gets no requests.
+pub(crate) const INSTANCES: u32 = WORKERS + 1;
 
 /// Redis, or nothing where the test is to be skipped.
 pub(crate) fn redis(test: &str) -> Option<PathBuf> {
@@ -21,74 +27,156 @@ pub(crate) fn redis(test: &str) -> Option<PathBuf> {
 pub(crate) struct Gateways {
     pub(crate) redis: Redis,
     pub(crate) envoys: Vec<Envoy>,
+    /// Between each gateway and Redis, where they are wanted.
+    pub(crate) relays: Vec<Relay>,
+}
+
+/// What gateways are like.
+pub(crate) struct Plan {
+    pub(crate) limits: Value,
+    /// More of `limits.shared.redis`.
+    pub(crate) redis: Value,
+    pub(crate) hosts: Option<Hosts>,
+    /// What else to change in their bootstrap.
+    pub(crate) patch: fn(&mut Value),
+}
+
+impl Plan {
+    pub(crate) fn of(limits: &Value) -> Self {
+        Self { limits: limits.clone(), redis: json!({}), hosts: None, patch: |_| () }
+    }
+
+    /// The same for clients that say in a header who they are.
+    pub(crate) fn by_user(limits: &Value) -> Self {
+        let mut limits = limits.clone();
+        limits["client"] = json!({ "key": { "header": "x-user" } });
+        Self::of(&limits)
+    }
 }
 
 impl Gateways {
-    /// So many of three worker threads.
-    pub(crate) fn start(program: &Path, many: usize, limits: &Value) -> Self {
-        Self::before(Redis::start(program).unwrap(), many, limits, &json!({}))
+    /// So many before a Redis of their own.
+    pub(crate) fn start(program: &Path, many: usize, plan: &Plan) -> Self {
+        Self::before(Redis::start(program).unwrap(), many, plan)
     }
 
-    /// The same with a Redis that runs, and more of `limits.shared.redis`.
-    pub(crate) fn before(redis: Redis, many: usize, limits: &Value, more: &Value) -> Self {
-        let envoys = (0..many).map(|_| gateway(redis.port(), limits, more)).collect();
-        Self { redis, envoys }
+    /// The same before a Redis that runs.
+    pub(crate) fn before(redis: Redis, many: usize, plan: &Plan) -> Self {
+        let envoys = (0..many).map(|_| gateway(plan, cluster(&[redis.port()]))).collect();
+        Self { redis, envoys, relays: Vec::new() }
     }
 
+    /// The same, each over a relay of its own.
+    pub(crate) fn over_relays(redis: Redis, many: usize, plan: &Plan) -> Self {
+        let relays: Vec<_> = (0..many).map(|_| Relay::to(redis.port()).unwrap()).collect();
+        let envoys = relays.iter().map(|relay| gateway(plan, cluster(&[relay.port()]))).collect();
+        Self { redis, envoys, relays }
+    }
+
+    /// Somebody at one of them.
     pub(crate) fn client(&self, at: usize) -> Client {
         Client::of(&self.envoys[at % self.envoys.len()].url())
     }
 
+    /// Somebody of this name.
     pub(crate) fn user(&self, at: usize, name: &str) -> Client {
         self.client(at).header("x-user", name)
     }
 
     /// How many connections all rows have, by Redis' own count.
     pub(crate) fn in_rows(&self) -> i64 {
-        let rows: Vec<String> = self.redis.ask(&["SMEMBERS", "envoy-signalr:{test}:rows"]).unwrap();
-        let held =
-            |row: &String| self.redis.ask::<Option<i64>>(&["HGET", &format!("envoy-signalr:{{test}}:row:{row}"), "t"]);
-        rows.iter().map(|row| held(row).unwrap().unwrap_or(0)).sum()
+        self.rows().iter().map(|row| self.in_row(row)).sum()
+    }
+
+    /// The names of all rows.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        self.redis.ask(&["SMEMBERS", "envoy-signalr:{test}:rows"]).unwrap()
+    }
+
+    /// How many connections one row has.
+    pub(crate) fn in_row(&self, row: &str) -> i64 {
+        self.redis.ask::<Option<i64>>(&["HGET", &row_key(row), "t"]).unwrap().unwrap_or(0)
+    }
+
+    /// Waits until all rows have so many connections.
+    pub(crate) fn settle(&self, name: &str, many: usize) {
+        let settled = wait_for("the rows", || usize::try_from(self.in_rows()) == Ok(many));
+        assert!(settled.is_ok(), "{name}: {} connections in the rows instead of {many}", self.in_rows());
+    }
+
+    /// How many instances in a gateway say that Redis is away.
+    pub(crate) fn away(&self, at: usize) -> u32 {
+        let gauge = "wasmcustom.signalr_state=.=away;.;signalr_gateway_shared_state";
+        self.envoys[at].counter(gauge).unwrap().try_into().unwrap()
+    }
+
+    /// Waits until each instance knows whether Redis is away.
+    pub(crate) fn all_know(&self, name: &str, is_away: bool) {
+        let expected = if is_away { INSTANCES } else { 0 };
+        for at in 0..self.envoys.len() {
+            let known = wait_for(name, || self.away(at) == expected);
+            assert!(known.is_ok(), "{name}: {} of gateway {at} are away instead of {expected}", self.away(at));
+        }
+    }
+
+    /// No filter has trapped.
+    pub(crate) fn assert_sound(&self, name: &str) {
+        for (at, envoy) in self.envoys.iter().enumerate() {
+            assert!(!envoy.has_trapped(), "{name}: gateway {at} has trapped\n{}", envoy.log());
+        }
     }
 }
 
-/// A gateway of three worker threads that shares `limits` through the Redis at a port.
-pub(crate) fn gateway(port: u16, limits: &Value, more: &Value) -> Envoy {
+pub(crate) fn row_key(row: &str) -> String {
+    format!("envoy-signalr:{{test}}:row:{row}")
+}
+
+/// A WebSocket of a negotiated id, on which client and hub have shaken hands.
+pub(crate) fn connect(client: &Client) -> Socket {
+    client.socket(&client.negotiate().unwrap()).unwrap()
+}
+
+/// Whether a limit refuses one more connection, both at its negotiate and without one.
+pub(crate) fn is_full(client: &Client) -> bool {
+    let refusals = [client.negotiate().err(), client.bare_socket(None).err()];
+    refusals.into_iter().all(|answer| answer.is_some_and(|answer| answer.is_refusal()))
+}
+
+/// A gateway that shares its limits through this cluster of Envoy's.
+pub(crate) fn gateway(plan: &Plan, cluster: Value) -> Envoy {
+    let mut limits = plan.limits.clone();
+    // As long as it may be: a busy machine is no Redis that does not answer.
+    let mut redis = json!({ "cluster": "redis", "namespace": "test", "timeout": "5s" });
+    for (name, value) in plan.redis.as_object().unwrap() {
+        redis[name] = value.clone();
+    }
+    limits["shared"] = json!({ "redis": redis });
+    let settings = json!({
+        "affinity": { "keys": [{ "id": "k1", "secret": { "value": KEY } }] },
+        "hubs": [{ "path": "/chat" }, { "path": "/notifications" }],
+        "limits": limits,
+    });
+    let patch = plan.patch;
     Envoy::start(&EnvoyOptions {
-        filter: Filter::With(settings(limits, more)),
-        hosts: Hosts::of(shared_hubs().unwrap()),
-        concurrency: 3,
+        filter: Filter::With(settings),
+        hosts: plan.hosts.clone().unwrap_or_else(|| Hosts::of(shared_hubs().unwrap())),
+        concurrency: WORKERS,
         patch: Some(Box::new(move |bootstrap| {
             balance_exactly(bootstrap);
-            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster(port));
+            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+            patch(bootstrap);
         })),
         ..EnvoyOptions::default()
     })
     .unwrap()
 }
 
-/// The filter's settings with limits that are shared. `more` is of `limits.shared.redis`.
-pub(crate) fn settings(limits: &Value, more: &Value) -> Value {
-    let mut limits = limits.clone();
-    let mut redis = json!({ "cluster": "redis", "namespace": "test", "timeout": "2s" });
-    merge(&mut redis, more);
-    limits["shared"] = json!({ "redis": redis });
-    json!({
-        "affinity": { "keys": [{ "id": "k1", "secret": { "value": KEY } }] },
-        "hubs": [{ "path": "/chat" }],
-        "limits": limits,
-    })
-}
-
-fn merge(into: &mut Value, more: &Value) {
-    for (name, value) in more.as_object().unwrap() {
-        into[name] = value.clone();
-    }
-}
-
-/// The cluster of the Redis at a port.
-pub(crate) fn cluster(port: u16) -> Value {
-    let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+/// Envoy's cluster of Redis at these ports.
+pub(crate) fn cluster(ports: &[u16]) -> Value {
+    let endpoint = |port: &u16| {
+        let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+        json!({ "endpoint": { "address": address } })
+    };
     json!({
         "name": "redis",
         "type": "STATIC",
@@ -101,7 +189,7 @@ pub(crate) fn cluster(port: u16) -> Value {
         },
         "load_assignment": {
             "cluster_name": "redis",
-            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }],
+            "endpoints": [{ "lb_endpoints": ports.iter().map(endpoint).collect::<Vec<_>>() }],
         },
     })
 }

@@ -1,12 +1,9 @@
 //! What Envoy says at once, in the middle of the call that asks it: the cluster does not exist, has no host, or takes no request.
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
-use testbed::hub::shared_hubs;
 use testbed::process::{free_port, wait_for};
-use testbed::raw::Client;
 
-use crate::gateways::{cluster, settings};
+use crate::gateways::{Plan, cluster, gateway};
 
 #[test]
 fn without_a_way_to_redis_on_error_holds_and_nothing_traps() {
@@ -21,23 +18,14 @@ fn without_a_way_to_redis_on_error_holds_and_nothing_traps() {
     ];
     for (name, change) in cases {
         for (on_error, admitted) in [("local", 2), ("allow", 4), ("deny", 0)] {
-            let limits = json!({ "client": { "key": { "header": "x-user" } }, "connections": { "per_client": 2 } });
-            let port = free_port().unwrap();
-            let envoy = Envoy::start(&EnvoyOptions {
-                filter: Filter::With(settings(&limits, &json!({ "on_error": on_error }))),
-                hosts: Hosts::of(shared_hubs().unwrap()),
-                concurrency: 1,
-                patch: Some(Box::new(move |bootstrap| {
-                    let mut cluster = cluster(port);
-                    change(&mut cluster);
-                    bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
-                })),
-                ..EnvoyOptions::default()
-            })
-            .unwrap();
-            let away = || envoy.metric("signalr_gateway_shared_state", &[("signalr_state", "away")]).unwrap() > 0.0;
-            wait_for("Redis to be away", away).unwrap();
-            let ann = Client::of(&envoy.url()).header("x-user", "ann");
+            let redis = json!({ "on_error": on_error });
+            let plan = Plan { redis, ..Plan::by_user(&json!({ "connections": { "per_client": 2 } })) };
+            let mut cluster = cluster(&[free_port().unwrap()]);
+            change(&mut cluster);
+            let envoy = gateway(&plan, cluster);
+            let away = || envoy.metric("signalr_gateway_shared_state", &[("signalr_state", "away")]).unwrap();
+            wait_for("Redis to be away for all", || away() >= f64::from(crate::gateways::INSTANCES)).unwrap();
+            let ann = testbed::raw::Client::of(&envoy.url()).header("x-user", "ann");
             let open: Vec<_> = (0..4).filter_map(|_| ann.bare_socket(None).ok()).collect();
             assert_eq!(open.len(), admitted, "{name}, {on_error}");
             assert!(!envoy.has_trapped(), "{name}, {on_error}: {}", envoy.log());

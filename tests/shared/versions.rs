@@ -5,19 +5,18 @@ use testbed::process::wait_for;
 use testbed::redis::Redis;
 use testbed::tools::{RedisVersion, Skips};
 
-use crate::gateways::Gateways;
+use crate::gateways::{Gateways, Plan};
 
 #[test]
 fn each_version_of_redis_admits_the_limit_and_forgets_what_ends() {
     let test = "each_version_of_redis_admits_the_limit_and_forgets_what_ends";
     for version in RedisVersion::ALL {
         let Some(program) = Skips::here().or_skip(&format!("{test}: {version:?}"), version.program()) else { continue };
-        let limits = json!({
-            "client": { "key": { "header": "x-user" } },
+        let plan = Plan::by_user(&json!({
             "connections": { "per_client": 3, "per_hub": 5, "total": 7 },
             "connect_rate": { "requests": 1, "per": "1h", "burst": 8 },
-        });
-        let mut gateways = Gateways::before(Redis::start(&program).unwrap(), 2, &limits, &json!({}));
+        }));
+        let mut gateways = Gateways::before(Redis::start(&program).unwrap(), 2, &plan);
         let open = |gateways: &Gateways, user: &str| -> Vec<_> {
             (0..6).filter_map(|attempt| gateways.user(attempt, user).bare_socket(None).ok()).collect()
         };
