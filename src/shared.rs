@@ -57,6 +57,8 @@ pub struct Shared {
     /// Requests that wait, by their streams, and those that were refused, until their streams are over.
     streams: HashMap<u32, Waiting>,
     is_away: bool,
+    /// How often Redis has not answered: what was asked before may arrive late, and is not done then.
+    epoch: u32,
     beaten: Option<Millis>,
     counts: Vec<Count>,
 }
@@ -166,12 +168,8 @@ impl Shared {
         let mut arguments = Vec::new();
         let member = match question {
             Question::Negotiate(ClientKey(client)) => {
-                arguments.extend([
-                    b"negotiate".to_vec(),
-                    row_name(instance),
-                    client.to_vec(),
-                    asker.hub.as_bytes().to_vec(),
-                ]);
+                arguments.extend(self.head("negotiate", instance, instance));
+                arguments.extend([client.to_vec(), asker.hub.as_bytes().to_vec()]);
                 arguments.extend(bounds(limits));
                 arguments.extend(rate(limits.negotiate_rate));
                 arguments.extend(rate(limits.connect_rate));
@@ -179,7 +177,7 @@ impl Shared {
             }
             Question::Connect(lease) => {
                 let member = lease.member();
-                arguments.extend([b"connect".to_vec(), row_name(lease.counter())]);
+                arguments.extend(self.head("connect", lease.counter(), instance));
                 arguments.extend(self.names(&member));
                 arguments.push(member.client.to_vec());
                 arguments.extend(bounds(limits));
@@ -201,14 +199,14 @@ impl Shared {
     /// Writes down a connection that no limit is for.
     pub fn write(&mut self, lease: &Lease, instance: u32) {
         let member = lease.member();
-        let arguments = [b"write".to_vec(), row_name(instance)].into_iter().chain(self.names(&member));
+        let arguments = self.head("write", instance, instance).into_iter().chain(self.names(&member));
         self.say(arguments.collect());
         self.row.insert(member.connection, member);
     }
 
     /// The hub did not know an id that has passed without a token because of its age.
     pub fn charge(&mut self, client: [u8; 8], connect_rate: Rate, instance: u32) {
-        let arguments = [b"charge".to_vec(), row_name(instance), client.to_vec()].into_iter();
+        let arguments = self.head("charge", instance, instance).into_iter().chain([client.to_vec()]);
         self.say(arguments.chain(rate(Some(connect_rate))).collect());
     }
 
@@ -237,7 +235,7 @@ impl Shared {
             match event {
                 Event::Reborn => self.row.clear(),
                 Event::Adopted(member) => {
-                    let arguments = [b"adopt".to_vec(), row_name(instance)].into_iter().chain(self.names(&member));
+                    let arguments = self.head("adopt", instance, instance).into_iter().chain(self.names(&member));
                     self.say(arguments.collect());
                     self.row.insert(member.connection, member);
                 }
@@ -267,9 +265,8 @@ impl Shared {
         let pause = if self.is_away { PROBE } else { BEAT };
         if self.beaten.is_none_or(|beaten| now.since(beaten) >= pause) {
             self.beaten = Some(now);
-            let act = if self.is_away { b"reset".to_vec() } else { b"beat".to_vec() };
-            // What waits while Redis is away would be forgotten by this.
-            let _ = self.link.push(Command::new(None, vec![act, row_name(instance)]));
+            let act = if self.is_away { "reset" } else { "beat" };
+            let _ = self.link.push(Command::new(None, self.head(act, instance, instance).into()));
         }
         decided
     }
@@ -294,10 +291,14 @@ impl Shared {
         instance: u32,
         now: Millis,
     ) -> Vec<Decided> {
-        let answers = match answer.and_then(|bytes| self.link.answered(bytes, shared.login.is_some())) {
+        let answers = match answer.and_then(|bytes| self.link.answered(bytes, shared, now)) {
             Ok(answers) => answers,
             Err(failure) => return self.failed(failure, shared, limits, now),
         };
+        if answers.is_empty() {
+            // All of it is to be asked again: nothing is known of Redis yet.
+            return Vec::new();
+        }
         self.count(SharedCall::Answered, now);
         let was_away = std::mem::take(&mut self.is_away);
         let was_lost = answers.iter().any(|(_, number)| number & LOST != 0);
@@ -335,6 +336,7 @@ impl Shared {
         let failure = if in_time && failure == CallFailure::TimedOut { CallFailure::Unreachable } else { failure };
         self.count(SharedCall::Failed(failure), now);
         self.is_away = true;
+        self.epoch = self.epoch.saturating_add(1);
         self.unwritten.clear();
         // Everybody else who waits would wait in vain as long again.
         let streams = self.link.give_up();
@@ -372,8 +374,9 @@ impl Shared {
 
     /// A command whose answer nobody waits for. While Redis is away it is not needed: the row is written anew when it is back.
     fn say(&mut self, arguments: Vec<Vec<u8>>) {
-        if !self.is_away && !self.link.push(Command::new(None, arguments)) {
-            self.is_away = true;
+        if !self.is_away {
+            // If it does not fit, the next look through the row makes up for it, or the row is written anew.
+            let _ = self.link.push(Command::new(None, arguments));
         }
     }
 
@@ -381,7 +384,7 @@ impl Shared {
         let page = self.unwritten.split_off(self.unwritten.len().saturating_sub(PAGE));
         let members = page.iter().filter_map(|connection| self.row.get(connection));
         let members = members.flat_map(|member| self.names(member));
-        let arguments: Vec<_> = [b"write".to_vec(), row_name(instance)].into_iter().chain(members).collect();
+        let arguments: Vec<_> = self.head("write", instance, instance).into_iter().chain(members).collect();
         if !page.is_empty() {
             self.say(arguments);
         }
@@ -411,8 +414,13 @@ impl Shared {
     }
 
     fn leave(&self, instance: u32, counter: u32, member: &Member, is_remembered: bool) -> Vec<Vec<u8>> {
-        let head = [b"leave".to_vec(), row_name(instance), row_name(counter)];
-        head.into_iter().chain(self.names(member)).chain([flag(is_remembered)]).collect()
+        let head = self.head("leave", instance, instance).into_iter().chain([row_name(counter)]);
+        head.chain(self.names(member)).chain([flag(is_remembered)]).collect()
+    }
+
+    /// What each command begins with: what is done, in which row, and who asks.
+    fn head(&self, act: &str, row: u32, instance: u32) -> [Vec<u8>; 4] {
+        [act.as_bytes().to_vec(), row_name(row), row_name(instance), self.epoch.to_string().into_bytes()]
     }
 
     fn count(&mut self, call: SharedCall, now: Millis) {

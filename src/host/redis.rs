@@ -14,6 +14,7 @@ use proxy_wasm::types::{BufferType, MapType};
 use super::envoy_metrics::EnvoyMetrics;
 use super::root::BEAT;
 use super::{abi, body, now, store};
+use crate::clock::Millis;
 use crate::metrics::Count;
 use crate::settings::Settings;
 use crate::shared::{CallFailure, Decided};
@@ -28,8 +29,8 @@ pub(super) struct Redis {
     queue: Cell<Option<(usize, u32)>>,
     /// Envoy's token of the call that is under way.
     call: Cell<Option<u32>>,
-    /// Whether Redis was away when that was last logged.
-    was_away: Cell<bool>,
+    /// Whether Redis was away when that was last logged, and when that was.
+    logged: Cell<(bool, Option<Millis>)>,
 }
 
 /// Each call is one connection of raw TCP: `TcpConnectionPoolProto` sends no headers.
@@ -129,10 +130,12 @@ impl Redis {
         self.report_state();
     }
 
-    /// Says so when Redis goes and when it comes back, once in each worker thread.
+    /// Logs that Redis has gone and that it is back, at most once a minute in each worker thread.
     fn report_state(&self) {
         let is_away = self.worker.borrow().shared.is_away();
-        if self.was_away.replace(is_away) != is_away {
+        let ((was_away, last), now) = (self.logged.get(), now());
+        if was_away != is_away && last.is_none_or(|last| now.since(last) >= QUIET) {
+            self.logged.set((is_away, Some(now)));
             match is_away {
                 true => warn!("redis does not answer: limits.shared.redis.on_error holds"),
                 false => warn!("redis answers again: limits are shared"),
@@ -151,6 +154,9 @@ impl Redis {
         Some(queue)
     }
 }
+
+/// Between two lines of the log, in milliseconds.
+const QUIET: u64 = 60_000;
 
 /// A tick after no time at all is none for Envoy.
 const LEAST_TICK: Duration = Duration::from_millis(1);

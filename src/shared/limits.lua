@@ -1,8 +1,9 @@
--- The limits of one namespace. KEYS[1] is the set of rows; ARGV[1] names what to do, ARGV[2] the row of the instance that asks.
+-- The limits of one namespace. KEYS[1] is the set of rows; ARGV[1] names what to do, ARGV[2] the row that it is done in, ARGV[3]
+-- the row of the instance that asks, and ARGV[4] that instance's epoch.
 -- Every key has the namespace as its hash tag, so all of them are on one node of a cluster.
 --
 --   {ns}:rows             the names of rows
---   {ns}:row:<instance>   v        it is there, although it holds nothing
+--   {ns}:row:<instance>   v        the epoch of its instance; it is there, although the row holds nothing else
 --                         c<group> the connections of a client, 8 bytes each; without a limit per client each is by itself
 --                         h<hub>   how many connections a hub has
 --                         t        how many there are in all
@@ -12,10 +13,13 @@
 -- A row expires when its instance has not been heard of for LIFE milliseconds, and all that it held is free. A connection
 -- is in one row: who asks for the id of another row's moves it.
 --
+-- An instance that gets no answer begins another epoch, and its row anew with it. What it asked before may still arrive: a proxy or
+-- Redis itself may have stood still. Nothing of an older epoch is done.
+--
 -- The answer is a number: the limit that is reached, and 16 if the row was not there.
 
 local LIFE, REMEMBERED = 15000, 15000
-local rows, own = KEYS[1], ARGV[2]
+local rows, own, asker, epoch = KEYS[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local prefix = string.sub(rows, 1, -5)
 
 local function row_key(row)
@@ -61,6 +65,10 @@ local function join(group, connection, hub)
   redis.call('HSET', row_key(own), 'c' .. group, list .. connection)
   add(own, 'h' .. hub, 1)
   add(own, 't', 1)
+  -- Another instance's row may have expired.
+  if redis.call('PTTL', row_key(own)) < 0 then
+    redis.call('PEXPIRE', row_key(own), LIFE)
+  end
 end
 
 local function leave(row, group, connection, hub)
@@ -208,15 +216,25 @@ function act.beat()
   return 0
 end
 
--- Begins the row anew.
+-- Begins the row of the instance anew.
 function act.reset()
   return 0
 end
 
-if ARGV[1] == 'reset' then
-  redis.call('DEL', row_key(own))
+local mine = row_key(asker)
+local known = tonumber(redis.call('HGET', mine, 'v') or -1)
+if known > epoch then
+  return 0
 end
-local lost = redis.call('HSETNX', row_key(own), 'v', '1') * 16
-redis.call('SADD', rows, own)
-redis.call('PEXPIRE', row_key(own), LIFE)
-return lost + act[ARGV[1]](unpack(ARGV, 3))
+-- A full Redis refuses the first write of a script, and none after it. It would not refuse DEL.
+redis.call('SADD', rows, asker)
+local lost = 0
+if ARGV[1] == 'reset' or known < epoch then
+  if known >= 0 then
+    redis.call('DEL', mine)
+  end
+  redis.call('HSET', mine, 'v', epoch)
+  lost = 16
+end
+redis.call('PEXPIRE', mine, LIFE)
+return lost + act[ARGV[1]](unpack(ARGV, 5))

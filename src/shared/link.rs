@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use super::resp::{self, Reply};
 use crate::clock::Millis;
-use crate::settings::Login;
+use crate::settings::{Login, SharedLimits};
 
 /// What every command runs.
 const SCRIPT: &str = include_str!("limits.lua");
 /// SHA-1 of [`SCRIPT`], by which Redis knows it.
-const HASH: &str = "e17baddbb7bd5d189035818777a5ec968647e1b4";
+const HASH: &str = "5512cf195d91ef10478609888ccb25600c55fe57";
 
 /// Commands in a call, so that what Redis reads at once is enough for all of them, and its answer stays small.
 const MOST_AT_ONCE: usize = 32;
@@ -43,11 +43,18 @@ pub(super) struct Command {
     /// What the script is called with.
     pub(super) arguments: Vec<Vec<u8>>,
     tries: u8,
+    /// When it was sent first.
+    sent: Option<Millis>,
 }
 
 impl Command {
     pub(super) fn new(stream: Option<u32>, arguments: Vec<Vec<u8>>) -> Self {
-        Self { stream, arguments, tries: 0 }
+        Self { stream, arguments, tries: 0, sent: None }
+    }
+
+    fn may_try_again(&self, timeout: Duration, now: Millis) -> bool {
+        let since = self.sent.map_or(0, |sent| now.since(sent));
+        self.tries < TRIES && Duration::from_millis(since) < timeout
     }
 }
 
@@ -113,6 +120,7 @@ impl Link {
         }
         for command in &mut self.under_way {
             command.tries = command.tries.saturating_add(1);
+            command.sent.get_or_insert(now);
             let arguments: Vec<&[u8]> = [b"EVALSHA", HASH.as_bytes(), b"1", key]
                 .into_iter()
                 .chain(command.arguments.iter().map(Vec::as_slice))
@@ -142,7 +150,12 @@ impl Link {
     ///
     /// # Errors
     /// [`CallFailure::Refused`]. Nothing of the call is known then.
-    pub(super) fn answered(&mut self, mut bytes: &[u8], has_login: bool) -> Result<Answers, CallFailure> {
+    pub(super) fn answered(
+        &mut self,
+        mut bytes: &[u8],
+        shared: &SharedLimits,
+        now: Millis,
+    ) -> Result<Answers, CallFailure> {
         self.is_under_way = false;
         let commands = std::mem::take(&mut self.under_way);
         let mut next = || {
@@ -150,7 +163,7 @@ impl Link {
             bytes = rest;
             Ok(reply)
         };
-        for is_asked in [has_login, !std::mem::replace(&mut self.is_loaded, true)] {
+        for is_asked in [shared.login.is_some(), !std::mem::replace(&mut self.is_loaded, true)] {
             if is_asked && !matches!(next()?, Reply::Text(_)) {
                 return Err(CallFailure::Refused);
             }
@@ -159,7 +172,7 @@ impl Link {
         for command in commands {
             match next()? {
                 Reply::Number(number) => answers.push((command.stream, number)),
-                Reply::Error(text) if command.tries < TRIES && is_worth_another_try(text) => {
+                Reply::Error(text) if command.may_try_again(shared.timeout, now) && is_worth_another_try(text) => {
                     self.is_loaded &= !text.starts_with(b"NOSCRIPT");
                     again.push(command);
                 }
@@ -191,6 +204,21 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    fn redis(login: Option<Login>) -> SharedLimits {
+        SharedLimits {
+            cluster: "redis".into(),
+            namespace: "test".into(),
+            login,
+            timeout: Duration::from_secs(1),
+            on_error: crate::settings::SharedOnError::Local,
+            secret: crate::store::Secret::new([0; 32]),
+        }
+    }
+
+    fn answer(link: &mut Link, bytes: &[u8]) -> Result<Answers, CallFailure> {
+        link.answered(bytes, &redis(None), Millis::default())
+    }
+
     fn command(stream: u32) -> Command {
         Command::new(Some(stream), vec![b"connect".to_vec()])
     }
@@ -213,7 +241,7 @@ mod tests {
 
     #[test]
     fn each_command_gets_its_answer_or_the_whole_call_has_failed() {
-        let answered = |bytes: &[u8]| asked(&[7, 8]).answered(bytes, false);
+        let answered = |bytes: &[u8]| answer(&mut asked(&[7, 8]), bytes);
         assert_eq!(answered(b"$2\r\nab\r\n:0\r\n:17\r\n"), Ok(vec![(Some(7), 0), (Some(8), 17)]));
         for (name, bytes) in [
             ("nothing", b"".as_slice()),
@@ -232,27 +260,27 @@ mod tests {
     fn what_another_node_is_in_charge_of_is_asked_again_and_first() {
         let mut link = asked(&[7, 8]);
         assert!(link.push(command(9)));
-        assert_eq!(link.answered(b"+OK\r\n-MOVED 99 10.0.0.1:6379\r\n:0\r\n", false), Ok(vec![(Some(8), 0)]));
+        assert_eq!(answer(&mut link, b"+OK\r\n-MOVED 99 10.0.0.1:6379\r\n:0\r\n"), Ok(vec![(Some(8), 0)]));
         link.start(b"key", None, Millis::default());
-        let found = link.answered(b"-NOSCRIPT No matching script.\r\n:3\r\n", false);
+        let found = answer(&mut link, b"-NOSCRIPT No matching script.\r\n:3\r\n");
         assert_eq!(found, Ok(vec![(Some(9), 3)]));
         let body = link.start(b"key", None, Millis::default());
         assert!(body.starts_with(b"*3\r\n$6\r\nSCRIPT"), "a node that does not know the script gets it");
         for _ in 2..TRIES {
             link.start(b"key", None, Millis::default());
-            assert!(link.answered(b"+OK\r\n-MOVED 99 10.0.0.1:6379\r\n", false).is_ok());
+            assert!(answer(&mut link, b"+OK\r\n-MOVED 99 10.0.0.1:6379\r\n").is_ok());
         }
     }
 
     #[test]
     fn a_password_goes_first_and_its_refusal_is_a_failure() {
-        let login = Login { username: Some("gateway".into()), password: "secret".into() };
+        let login = || Login { username: Some("gateway".into()), password: "secret".into() };
         let mut link = Link::default();
         assert!(link.push(command(7)));
-        let body = link.start(b"key", Some(&login), Millis::default());
+        let body = link.start(b"key", Some(&login()), Millis::default());
         assert!(body.starts_with(b"*3\r\n$4\r\nAUTH\r\n$7\r\ngateway\r\n$6\r\nsecret\r\n"));
         let refusal = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n-NOAUTH\r\n-NOAUTH\r\n";
-        assert_eq!(link.answered(refusal, true), Err(CallFailure::Refused));
+        assert_eq!(link.answered(refusal, &redis(Some(login())), Millis::default()), Err(CallFailure::Refused));
     }
 
     #[test]
@@ -265,7 +293,7 @@ mod tests {
         link.start(b"key", None, at(1_000));
         assert!(link.push(command(8)));
         assert_eq!(link.due(at(1_001)), None, "a call is under way");
-        assert!(link.answered(b"+OK\r\n:0\r\n", false).is_ok());
+        assert!(answer(&mut link, b"+OK\r\n:0\r\n").is_ok());
         assert_eq!(link.due(at(1_001)), Some(Duration::from_millis(3)));
         assert_eq!(link.due(at(1_004)), Some(Duration::ZERO));
         assert_eq!(link.give_up(), [8]);
