@@ -219,9 +219,13 @@ fn the_values_for_istio_stand_in_one_place() {
 fn steering_comes_with_the_filter_and_after_it_for_the_same_pods() {
     let Some(tools) = tools("steering_comes_with_the_filter_and_after_it_for_the_same_pods") else { return };
     let prepared = json!({ "envoy-signalr/key": "present" });
-    for (folder, by_label) in
-        [("traffic-extension", true), ("wasm-plugin", true), ("target-refs", false), ("waypoint", false)]
-    {
+    for (folder, by_label) in [
+        ("traffic-extension", true),
+        ("wasm-plugin", true),
+        ("shared-limits", true),
+        ("target-refs", false),
+        ("waypoint", false),
+    ] {
         let rendered = render(&tools, &workspace().join("istio/filter").join(folder));
         let [filter, steering] = rendered.as_slice() else { panic!("{folder}: {rendered:?}") };
         assert!(filter["kind"] == "TrafficExtension" || filter["kind"] == "WasmPlugin", "{folder}");

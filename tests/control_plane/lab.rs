@@ -187,6 +187,20 @@ impl Pod {
         forward(self.network.clone(), format!("127.0.0.1:{port}")).unwrap()
     }
 
+    /// A Redis in the pod's network, at Redis' own port and with this password.
+    pub(crate) fn start_redis(&self, program: &Path, password: &str) -> Process {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.network.display())).arg(program);
+        command
+            .args(["--bind", "0.0.0.0", "--requirepass", password, "--save", ""])
+            .arg("--dir")
+            .arg(run_dir().unwrap());
+        // Where Debian's package is unpacked and not installed, its libraries lie beside it.
+        let libraries = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+        command.env("LD_LIBRARY_PATH", program.ancestors().nth(2).unwrap().join(libraries));
+        Process::spawn("redis", command).unwrap()
+    }
+
     /// What it has printed.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()

@@ -8,6 +8,7 @@ mod demo;
 mod gateway_api;
 mod hubs;
 mod lab;
+mod shared;
 
 use std::time::Duration;
 

@@ -125,7 +125,8 @@ fn add_wasm_cluster(resources: &mut [Value], certificates: &Path) {
     let bootstrap = &mut named(resources, "EnvoyProxy", "signalr")["spec"]["bootstrap"]["value"];
     let mut value: Value = serde_yaml_ng::from_str(bootstrap.as_str().unwrap()).unwrap();
     let [certificate, key, authority] = ["tls.crt", "tls.key", "ca.crt"].map(|file| certificates.join(file));
-    value["static_resources"] = json!({ "clusters": [{
+    let mut clusters = value["static_resources"]["clusters"].as_array().cloned().unwrap_or_default();
+    clusters.push(json!({
         "name": "wasm_cluster",
         "type": "STATIC",
         "load_assignment": { "cluster_name": "wasm_cluster", "endpoints": [{ "lb_endpoints": [{ "endpoint": {
@@ -139,7 +140,8 @@ fn add_wasm_cluster(resources: &mut [Value], certificates: &Path) {
                 "validation_context": { "trusted_ca": { "filename": authority } },
             },
         }},
-    }]});
+    }));
+    value["static_resources"] = json!({ "clusters": clusters });
     *bootstrap = value.to_string().into();
 }
 

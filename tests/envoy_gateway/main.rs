@@ -6,6 +6,7 @@
 mod control_plane;
 mod registry;
 mod resources;
+mod shared;
 
 use control_plane::ControlPlane;
 use registry::Registry;
