@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::{Value, json};
-use testbed::docs::samples;
+use testbed::docs::{blocks, samples};
 use testbed::envoy::{Envoy, Filter, Watched, load_module, module_that_traps, put_routes_first};
 use testbed::hub::shared_hubs;
 use testbed::process::{free_port, wait_for};
@@ -108,10 +108,25 @@ fn cluster(redis: &Redis) -> Value {
     cluster
 }
 
+/// Creates the user that `docs/limits.md` shows, for the namespace of this test.
+fn create_user(redis: &Redis) {
+    let mut shown = blocks("docs/limits.md", "sh").into_iter().filter(|block| block.contains("ACL SETUSER"));
+    let words = shown.next().unwrap().replace("{production}", "{kit}").replacen("redis-cli", "printf '%s\\n'", 1);
+    let words = Command::new("sh").args(["-c", &words]).output().unwrap().stdout;
+    let words = String::from_utf8(words).unwrap();
+    assert_eq!(redis.ask::<String>(&words.lines().collect::<Vec<_>>()).unwrap(), "OK");
+}
+
 /// What the gateway shares its limits by, whatever they are.
 fn sharing(limits: &Value) -> Value {
     let mut limits = limits.clone();
-    limits["shared"] = json!({ "redis": { "cluster": "redis", "namespace": "kit", "timeout": "2s" } });
+    limits["shared"] = json!({ "redis": {
+        "cluster": "redis",
+        "namespace": "kit",
+        "username": "gateway",
+        "password": { "value": "PASSWORD" },
+        "timeout": "2s",
+    } });
     let key = json!({ "id": "1", "secret": { "value": "a secret of thirty-two bytes or more" } });
     json!({ "affinity": { "keys": [key] }, "limits": limits })
 }
@@ -188,6 +203,7 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
     let Some(programs) = Skips::here().or_skip(test, tools::prometheus(PrometheusVersion::Three)) else { return };
     let Some(redis) = Skips::here().or_skip(test, tools::redis()) else { return };
     let mut redis = Redis::start(&redis).unwrap();
+    create_user(&redis);
     let hubs = &shared_hubs().unwrap()[..1];
     // More than all that may be open or not yet seen to be closed, until it is filled on purpose.
     let mut settings = sharing(&json!({ "connections": { "per_hub": 40 } }));

@@ -110,7 +110,8 @@ impl Redis {
 fn run(program: &Path, port: u16, arguments: &[String]) -> Result<Process> {
     let mut command = Command::new(program);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-    command.args(arguments).arg("--dir").arg(run_dir()?);
+    // A file of its own: what another one has saved there would be loaded.
+    command.args(["--dbfilename", &format!("{port}.rdb")]).args(arguments).arg("--dir").arg(run_dir()?);
     // Where Debian's package is unpacked and not installed, its libraries lie beside it.
     if let Some(root) = program.parent().and_then(Path::parent) {
         let libraries = root.join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
