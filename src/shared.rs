@@ -41,6 +41,8 @@ const BEAT: u64 = 3_000;
 const PROBE: u64 = 1_000;
 /// Connections that are written in one command, and that are looked at in a tick.
 const PAGE: usize = 16;
+/// Pages in one call.
+const PAGES: usize = 16;
 
 /// What one worker thread shares.
 #[derive(Debug, Default)]
@@ -305,7 +307,7 @@ impl Shared {
         if was_away || was_lost {
             self.unwritten = self.row.keys().copied().collect();
         }
-        self.write_page(instance);
+        self.write_pages(instance);
         let mut decided = Vec::new();
         for (stream, number) in answers {
             let Some(stream) = stream else { continue };
@@ -380,13 +382,16 @@ impl Shared {
         }
     }
 
-    fn write_page(&mut self, instance: u32) {
-        let page = self.unwritten.split_off(self.unwritten.len().saturating_sub(PAGE));
-        let members = page.iter().filter_map(|connection| self.row.get(connection));
-        let members = members.flat_map(|member| self.names(member));
-        let arguments: Vec<_> = self.head("write", instance, instance).into_iter().chain(members).collect();
-        if !page.is_empty() {
-            self.say(arguments);
+    /// Writes what the row has lost, as fast as Redis takes it, and leaves room in each call for requests that wait.
+    fn write_pages(&mut self, instance: u32) {
+        while !self.unwritten.is_empty() && self.link.waiting() < PAGES {
+            let page = self.unwritten.split_off(self.unwritten.len().saturating_sub(PAGE));
+            let members: Vec<_> = page.iter().filter_map(|connection| self.row.get(connection)).collect();
+            if !members.is_empty() {
+                let members = members.into_iter().flat_map(|member| self.names(member));
+                let arguments = self.head("write", instance, instance).into_iter().chain(members).collect();
+                let _ = self.link.push(Command::urgent(arguments));
+            }
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Command {
     pub(super) stream: Option<u32>,
     /// What the script is called with.
     pub(super) arguments: Vec<Vec<u8>>,
+    /// Whether it does not wait for others to join it.
+    is_urgent: bool,
     tries: u8,
     /// When it was sent first.
     sent: Option<Millis>,
@@ -49,7 +51,12 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn new(stream: Option<u32>, arguments: Vec<Vec<u8>>) -> Self {
-        Self { stream, arguments, tries: 0, sent: None }
+        Self { stream, arguments, is_urgent: stream.is_some(), tries: 0, sent: None }
+    }
+
+    /// One that goes out soon, although nobody waits for its answer.
+    pub(super) fn urgent(arguments: Vec<Vec<u8>>) -> Self {
+        Self { is_urgent: true, ..Self::new(None, arguments) }
     }
 
     fn may_try_again(&self, timeout: Duration, now: Millis) -> bool {
@@ -98,7 +105,7 @@ impl Link {
         if self.is_under_way || self.waiting.is_empty() {
             return None;
         }
-        let pause = if self.waiting.iter().any(|command| command.stream.is_some()) { PAUSE } else { PAUSE_OF_REST };
+        let pause = if self.waiting.iter().any(|command| command.is_urgent) { PAUSE } else { PAUSE_OF_REST };
         let since = self.started.map_or(u64::MAX, |started| now.since(started));
         Some(pause.saturating_sub(Duration::from_millis(since)))
     }
@@ -134,6 +141,11 @@ impl Link {
     pub(super) fn is_overdue(&self, timeout: Duration, now: Millis) -> bool {
         let since = self.started.map_or(0, |started| now.since(started));
         self.is_under_way && Duration::from_millis(since) > timeout.saturating_add(GRACE)
+    }
+
+    /// How many commands wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(super) fn is_under_way(&self) -> bool {
@@ -194,7 +206,7 @@ impl Link {
 
 /// Whether another node, or the same with the script, may answer better.
 fn is_worth_another_try(error: &[u8]) -> bool {
-    let kinds: [&[u8]; 5] = [b"NOSCRIPT ", b"MOVED ", b"ASK ", b"READONLY ", b"TRYAGAIN "];
+    let kinds: [&[u8]; 6] = [b"NOSCRIPT ", b"MOVED ", b"ASK ", b"READONLY ", b"MASTERDOWN ", b"TRYAGAIN "];
     kinds.iter().any(|kind| error.starts_with(kind))
 }
 
