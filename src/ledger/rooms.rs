@@ -66,12 +66,11 @@ impl Rooms {
         now: Seconds,
         store: &dyn Store,
     ) -> Result<bool, LedgerFailure> {
-        let mut spare = self.0.get(scope).copied().unwrap_or_default();
-        if spare.permits > 0 {
+        if let Some(spare) = self.0.get_mut(scope).filter(|spare| spare.permits > 0) {
             spare.permits = spare.permits.saturating_sub(1);
-            self.0.insert(scope.clone(), spare);
             return Ok(true);
         }
+        let mut spare = self.0.get(scope).copied().unwrap_or_default();
         for _ in 0..TRIES {
             let (mut permits, version) = load(scope, instances, now, store);
             let (batch, far) = match ceiling {
@@ -116,9 +115,12 @@ impl Rooms {
 
     /// Gives a permit back.
     pub(super) fn release(&mut self, scope: &Scope, instances: &mut Instances, now: Seconds, store: &dyn Store) {
-        let mut spare = self.0.get(scope).copied().unwrap_or_default();
-        spare.permits = spare.permits.saturating_add(1);
-        self.0.insert(scope.clone(), spare);
+        if let Some(spare) = self.0.get_mut(scope) {
+            spare.permits = spare.permits.saturating_add(1);
+        } else {
+            self.0.insert(scope.clone(), Spare { permits: 1, far: false });
+        }
+        let spare = self.0.get(scope).copied().unwrap_or_default();
         if !spare.far || spare.permits > BATCH {
             self.give_back(scope, instances, now, store);
         }
