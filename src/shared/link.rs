@@ -161,7 +161,7 @@ impl Link {
     /// again.
     ///
     /// # Errors
-    /// [`CallFailure::Refused`]. Nothing of the call is known then.
+    /// [`CallFailure::Refused`]. Nothing of the call is known then, and its commands are still there for [`Link::give_up`].
     pub(super) fn answered(
         &mut self,
         mut bytes: &[u8],
@@ -169,7 +169,6 @@ impl Link {
         now: Millis,
     ) -> Result<Answers, CallFailure> {
         self.is_under_way = false;
-        let commands = std::mem::take(&mut self.under_way);
         let mut next = || {
             let (reply, rest) = resp::read(bytes).ok_or(CallFailure::Refused)?;
             bytes = rest;
@@ -181,17 +180,19 @@ impl Link {
             }
         }
         let (mut answers, mut again) = (Vec::new(), Vec::new());
-        for command in commands {
+        for (at, command) in self.under_way.iter().enumerate() {
             match next()? {
                 Reply::Number(number) => answers.push((command.stream, number)),
                 Reply::Error(text) if command.may_try_again(shared.timeout, now) && is_worth_another_try(text) => {
                     self.is_loaded &= !text.starts_with(b"NOSCRIPT");
-                    again.push(command);
+                    again.push(at);
                 }
                 Reply::Error(_) | Reply::Text(_) => return Err(CallFailure::Refused),
             }
         }
-        again.into_iter().rev().for_each(|command| self.waiting.push_front(command));
+        let commands = std::mem::take(&mut self.under_way).into_iter().enumerate();
+        let again = commands.filter(|(at, _)| again.contains(at)).map(|(_, command)| command);
+        again.rev().for_each(|command| self.waiting.push_front(command));
         Ok(answers)
     }
 

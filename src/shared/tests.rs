@@ -154,6 +154,24 @@ fn while_redis_is_away_on_error_decides_and_later_the_row_is_written_anew() {
 }
 
 #[test]
+fn an_answer_that_says_nothing_decides_all_who_wait() {
+    for answer in [
+        "",
+        "+OK\r\n:0\r\n",
+        "+OK\r\n:0\r\n-NOPERM this user has no permissions\r\n",
+        "-NOAUTH\r\n-NOAUTH\r\n-NOAUTH\r\n",
+    ] {
+        let mut gateway = Gateway::new("local");
+        let held = [1, 2].map(|stream| gateway.connect(stream, &format!("id{stream}")).0);
+        gateway.start();
+        let (_waiting, _) = gateway.connect(3, "waiting");
+        let decided = verdicts(gateway.answer(Ok(answer)));
+        assert_eq!(decided, [1, 2, 3].map(|stream| (stream, Verdict::Within)), "{answer:?}");
+        assert_eq!(held.len(), 2);
+    }
+}
+
+#[test]
 fn a_row_that_redis_has_lost_is_written_in_pages() {
     let mut gateway = Gateway::new("local");
     gateway.limits.per_client = Some(1_000);
