@@ -14,8 +14,7 @@
 //!   |            |  call: leave c1 k3 ------------>  b                             2 of c1
 //! ```
 //!
-//! An instance is a worker thread's filter, as in the ledger: it writes down what it counts, so each connection is in the row of one
-//! instance, and a dead instance's row expires. The script `limits.lua` runs in Redis, so no two gateways decide at once. While Redis
+//! An instance is a worker thread's filter, as in the ledger: it writes down what it counts, and a dead instance's row expires. The script `limits.lua` runs in Redis, so no two gateways decide at once. While Redis
 //! does not answer, `on_error` decides, and when it is back, every instance writes its row anew.
 
 mod link;
@@ -237,7 +236,7 @@ impl Shared {
             match event {
                 Event::Reborn => self.row.clear(),
                 Event::Adopted(member) => {
-                    let arguments = self.head("adopt", instance, instance).into_iter().chain(self.names(&member));
+                    let arguments = self.head("write", instance, instance).into_iter().chain(self.names(&member));
                     self.say(arguments.collect());
                     self.row.insert(member.connection, member);
                 }

@@ -10,8 +10,10 @@
 --   {ns}:rate:<kind><client>       until when the bucket's tokens are spent, in microseconds
 --   {ns}:gone:<connection>         an id that was connected a moment ago
 --
--- A row expires when its instance has not been heard of for LIFE milliseconds, and all that it held is free. A connection
--- is in one row: who asks for the id of another row's moves it.
+-- A row expires when its instance has not been heard of for LIFE milliseconds, and all that it held is free. An id may be in
+-- the rows of two gateways, when it comes back through another one before the first has noticed its end. Nobody takes it out of a
+-- row but for that row's instance: else a request that a hub refuses would end the connection of another. So it is one of its
+-- client's connections, and one of its hub's and of all for each gateway that has it.
 --
 -- An instance that gets no answer begins another epoch, and its row anew with it. What it asked before may still arrive: a proxy or
 -- Redis itself may have stood still. Nothing of an older epoch is done.
@@ -34,24 +36,28 @@ local function position(list, connection)
   end
 end
 
--- Where a connection is, and what there is in all rows: in its group, at its hub, in total.
+-- Whether a connection is in a row, and what there is in all rows: ids in its group, connections at its hub and in total.
 local function look(group, connection, hub)
-  local place, of_client, at_hub, total = nil, 0, 0, 0
+  local is_there, ids, of_client, at_hub, total = false, {}, 0, 0, 0
   for _, row in ipairs(redis.call('SMEMBERS', rows)) do
     local found = redis.call('HMGET', row_key(row), 'v', 'c' .. group, 'h' .. hub, 't')
     if found[1] then
       local list = found[2] or ''
-      if connection ~= '' and position(list, connection) then
-        place = row
+      for at = 1, #list, 8 do
+        local id = string.sub(list, at, at + 7)
+        is_there = is_there or id == connection
+        if not ids[id] then
+          ids[id] = true
+          of_client = of_client + 1
+        end
       end
-      of_client = of_client + #list / 8
       at_hub = at_hub + tonumber(found[3] or 0)
       total = total + tonumber(found[4] or 0)
     else
       redis.call('SREM', rows, row)
     end
   end
-  return place, of_client, at_hub, total
+  return is_there, of_client, at_hub, total
 end
 
 local function add(row, field, by)
@@ -62,6 +68,9 @@ end
 
 local function join(group, connection, hub)
   local list = redis.call('HGET', row_key(own), 'c' .. group) or ''
+  if position(list, connection) then
+    return
+  end
   redis.call('HSET', row_key(own), 'c' .. group, list .. connection)
   add(own, 'h' .. hub, 1)
   add(own, 't', 1)
@@ -85,16 +94,6 @@ local function leave(row, group, connection, hub)
   end
   add(row, 'h' .. hub, -1)
   add(row, 't', -1)
-end
-
--- Has a connection in the own row.
-local function move(place, group, connection, hub)
-  if place ~= own then
-    if place then
-      leave(place, group, connection, hub)
-    end
-    join(group, connection, hub)
-  end
 end
 
 -- The generic cell rate algorithm, as in src/limit/rate.rs. Times are Redis' own, so clocks of gateways do not matter.
@@ -142,9 +141,9 @@ end
 -- Admits a connection. Once more with the same id changes nothing.
 -- group, connection, hub, client, three limits, interval and burst of connects, whether the id is old, whether limits are enforced
 function act.connect(group, connection, hub, client, per_client, per_hub, total, interval, burst, old, enforced)
-  local place, of_client, at_hub, all = look(group, connection, hub)
-  if place then
-    move(place, group, connection, hub)
+  local is_there, of_client, at_hub, all = look(group, connection, hub)
+  if is_there then
+    join(group, connection, hub)
     return 0
   end
   local code = 0
@@ -177,23 +176,13 @@ function act.charge(client, interval, burst)
   return 0
 end
 
--- Writes connections that are there, whatever the limits, unless another row has them.
+-- Writes connections that are there, whatever the limits.
 -- group, connection and hub of each
 function act.write(...)
   local all = { ... }
   for at = 1, #all, 3 do
-    local group, connection, hub = all[at], all[at + 1], all[at + 2]
-    if not look(group, connection, hub) then
-      join(group, connection, hub)
-    end
+    join(all[at], all[at + 1], all[at + 2])
   end
-  return 0
-end
-
--- Takes a connection over from whichever row has it: that of an instance that is gone, or has another name now.
--- group, connection, hub
-function act.adopt(group, connection, hub)
-  move(look(group, connection, hub), group, connection, hub)
   return 0
 end
 

@@ -20,7 +20,7 @@ use crate::settings::{Login, SharedLimits};
 /// What every command runs.
 const SCRIPT: &str = include_str!("limits.lua");
 /// SHA-1 of [`SCRIPT`], by which Redis knows it.
-const HASH: &str = "5512cf195d91ef10478609888ccb25600c55fe57";
+const HASH: &str = "509a650279b9645b972e81eceee9b7d442564562";
 
 /// Commands in a call, so that what Redis reads at once is enough for all of them, and its answer stays small.
 const MOST_AT_ONCE: usize = 32;
@@ -207,7 +207,8 @@ impl Link {
 
 /// Whether another node, or the same with the script, may answer better.
 fn is_worth_another_try(error: &[u8]) -> bool {
-    let kinds: [&[u8]; 6] = [b"NOSCRIPT ", b"MOVED ", b"ASK ", b"READONLY ", b"MASTERDOWN ", b"TRYAGAIN "];
+    let kinds: [&[u8]; 7] =
+        [b"NOSCRIPT ", b"MOVED ", b"ASK ", b"CLUSTERDOWN ", b"READONLY ", b"MASTERDOWN ", b"TRYAGAIN "];
     kinds.iter().any(|kind| error.starts_with(kind))
 }
 

@@ -1,6 +1,9 @@
 //! Several gateways before the same hubs, and the Redis that they share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
 
 use serde_json::{Value, json};
 use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, balance_exactly};
@@ -83,14 +86,25 @@ impl Gateways {
         self.client(at).header("x-user", name)
     }
 
-    /// How many connections all rows have, by Redis' own count.
+    /// How many connections all rows have. Each counts once, in how many rows it may be.
     pub(crate) fn in_rows(&self) -> i64 {
-        self.rows().iter().map(|row| self.in_row(row)).sum()
+        let mut ids = BTreeSet::new();
+        for row in self.rows() {
+            let fields: BTreeMap<Vec<u8>, Vec<u8>> = self.redis.ask(&["HGETALL", &row_key(&row)]).unwrap();
+            let lists = fields.iter().filter(|(name, _)| name.starts_with(b"c")).map(|(_, list)| list);
+            ids.extend(lists.flat_map(|list| list.chunks(8).map(<[u8]>::to_vec).collect::<Vec<_>>()));
+        }
+        i64::try_from(ids.len()).unwrap()
     }
 
     /// The names of all rows.
     pub(crate) fn rows(&self) -> Vec<String> {
         self.redis.ask(&["SMEMBERS", "envoy-signalr:{test}:rows"]).unwrap()
+    }
+
+    /// Whether one connection more of this client is refused at each of them.
+    pub(crate) fn all_are_full(&self, name: &str) -> bool {
+        (0..self.envoys.len()).all(|at| is_full(&self.user(at, name)))
     }
 
     /// How many connections one row has.
@@ -102,6 +116,26 @@ impl Gateways {
     pub(crate) fn settle(&self, name: &str, many: usize) {
         let settled = wait_for("the rows", || usize::try_from(self.in_rows()) == Ok(many));
         assert!(settled.is_ok(), "{name}: {} connections in the rows instead of {many}", self.in_rows());
+    }
+
+    /// Waits until every instance has called Redis, with what there was to be said before.
+    pub(crate) fn hear_of_all(&self) {
+        let all = self.envoys.len() * INSTANCES as usize;
+        wait_for("a row for each", || self.rows().len() == all).unwrap();
+        let lives = || -> Vec<i64> {
+            self.rows().iter().map(|row| self.redis.ask(&["PTTL", &row_key(row)]).unwrap()).collect()
+        };
+        let mut heard = vec![false; all];
+        let mut before = lives();
+        wait_for("words of all", || {
+            let now = lives();
+            for (heard, (now, before)) in heard.iter_mut().zip(now.iter().zip(&before)) {
+                *heard |= now > before;
+            }
+            before = now;
+            heard.iter().all(|heard| *heard)
+        })
+        .unwrap();
     }
 
     /// How many instances in a gateway say that Redis is away.
@@ -140,6 +174,24 @@ pub(crate) fn connect(client: &Client) -> Socket {
 pub(crate) fn is_full(client: &Client) -> bool {
     let refusals = [client.negotiate().err(), client.bare_socket(None).err()];
     refusals.into_iter().all(|answer| answer.is_some_and(|answer| answer.is_refusal()))
+}
+
+/// What comes of so many attempts that threads make at once. Only what is something.
+pub(crate) fn rush<T: Send>(attempts: usize, attempt: impl Fn(usize) -> Option<T> + Sync) -> Vec<T> {
+    const THREADS: usize = 30;
+    let barrier = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (barrier, attempt) = (&barrier, &attempt);
+                scope.spawn(move || {
+                    barrier.wait();
+                    (thread..attempts).step_by(THREADS).filter_map(attempt).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 /// A gateway that shares its limits through this cluster of Envoy's.

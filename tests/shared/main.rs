@@ -1,8 +1,11 @@
 //! Tier 6: limits that several gateways share through a real Redis.
 
+mod cluster;
+mod cost;
 mod counting;
 mod faults;
 mod gateways;
 mod rates;
+mod same_id;
 mod unreachable;
 mod versions;

@@ -103,7 +103,10 @@ impl Redis {
     }
 
     fn connect(&self) -> Result<redis::Connection> {
-        Ok(redis::Client::open(format!("redis://{}", self.address()))?.get_connection()?)
+        let mut words = self.arguments.iter();
+        let password = words.find(|word| *word == "--requirepass").and_then(|_| words.next());
+        let login = password.map(|password| format!(":{password}@")).unwrap_or_default();
+        Ok(redis::Client::open(format!("redis://{login}{}", self.address()))?.get_connection()?)
     }
 }
 

@@ -91,6 +91,12 @@ impl Client {
         Socket::open(self.wire(), &self.with_headers(Request::websocket(&target)))
     }
 
+    /// Asks for a WebSocket and is gone before the answer.
+    pub fn leave_early(&self, id: &str) {
+        let target = self.target(id);
+        self.wire().send(&self.with_headers(Request::websocket(&target)).bytes());
+    }
+
     /// A stream of events on which client and hub have shaken hands.
     pub fn events(&self, id: &str) -> Result<Events, Answer> {
         let mut wire = self.wire();
