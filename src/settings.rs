@@ -133,15 +133,13 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`], whose display is one line naming the field, what is wrong and what is allowed. Operator's fault.
     pub fn parse(json: &[u8], surroundings: &Surroundings<'_>) -> Result<Self, SettingsError> {
-        let mut raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { json::read(json)? };
-        let shared = raw.limits.as_mut().and_then(|limits| limits.shared.take());
+        let raw = if json.trim_ascii().is_empty() { raw::Raw::default() } else { json::read(json)? };
         let raw::Affinity { keys, connection_token, connection_cookie, client_cookie, pin, cluster_header } =
             raw.affinity;
         let ring = key_ring(&keys, surroundings)?;
         let pin = check_pin(pin, client_cookie.mark.as_deref(), cluster_header.as_deref())?;
         let cookies = cookie::check(connection_cookie, client_cookie)?;
-        let mut limits = raw.limits.map_or_else(limits::none, limits::check)?;
-        limits.shared = shared.map(|raw| shared::check(raw, &keys, surroundings)).transpose()?;
+        let limits = raw.limits.map_or_else(limits::none, |raw| limits::check(raw, &keys, surroundings))?;
         refuse_shared_headers(&pin, &limits.client.key)?;
         Ok(Self {
             hubs: hubs(raw.hubs)?,

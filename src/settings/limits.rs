@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::origin::AllowedOrigin;
 use super::raw::{self, AbsentKey, Mode, NegotiateRejection, OnError};
-use super::shared::SharedLimits;
-use super::{Lives, Problem, SettingsError, is_name_byte};
+use super::shared::{self, SharedLimits};
+use super::{Lives, Problem, SettingsError, Surroundings, is_name_byte};
 
 /// What a client may have and how fast it may ask for it.
 #[derive(Debug)]
@@ -123,12 +123,19 @@ const SAME_FOR_ALL: [&str; 12] = [
 ];
 
 /// The section as it was written, which must limit something.
-pub(super) fn check(raw: raw::Limits) -> Result<Limits, SettingsError> {
+pub(super) fn check(
+    mut raw: raw::Limits,
+    keys: &[raw::Key],
+    surroundings: &Surroundings<'_>,
+) -> Result<Limits, SettingsError> {
     let raw::LimitConnections { per_client, per_hub, total } = raw.connections;
     if [per_client, per_hub, total] == [None; 3] && raw.negotiate_rate.is_none() && raw.connect_rate.is_none() {
         return Err(SettingsError::at("limits", Problem::LimitsNothing));
     }
-    compile(raw)
+    let shared = raw.shared.take();
+    let limits = compile(raw)?;
+    let shared = shared.map(|raw| shared::check(raw, keys, surroundings)).transpose()?;
+    Ok(Limits { shared, ..limits })
 }
 
 /// No limit at all. Connections are counted all the same.
