@@ -12,13 +12,15 @@ use super::source::Source;
 use super::{State, on_path};
 use crate::process;
 
-/// `apt-get` with lists and a cache of its own, in the present folder.
+/// `apt-get` with lists and a cache of its own, in the present folder, and with the file `sources` there if [`OF_RELEASE`] has made it.
 const APT: &str = r#"
 set -e
 apt() {
     apt-get --quiet --yes --option Dir::State::Lists="$PWD/lists" --option Dir::Cache="$PWD/cache" \
-        --option APT::Sandbox::User= --option Debug::NoLocking=true "$@"
+        --option APT::Sandbox::User= --option Debug::NoLocking=true \
+        ${release:+--option "Dir::Etc::SourceList=$PWD/sources" --option Dir::Etc::SourceParts=-} "$@"
 }
+release=
 mkdir -p lists/partial cache/archives/partial
 "#;
 
@@ -36,16 +38,11 @@ done
 
 /// Makes `apt` that of Debian's release `$1`, on the mirror that this machine uses.
 const OF_RELEASE: &str = r#"
-release=$1
-shift
 mirror=$(apt --print-uris update | sed -n "s|^'\([^']*/debian\)/dists/[^/]*/InRelease'.*|\1|p" | head -n 1)
 [ "$mirror" ] || { echo "no mirror of Debian's is among the sources of apt" >&2; exit 1; }
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >sources
-apt() {
-    apt-get --quiet --yes --option Dir::State::Lists="$PWD/lists" --option Dir::Cache="$PWD/cache" \
-        --option APT::Sandbox::User= --option Debug::NoLocking=true \
-        --option Dir::Etc::SourceList="$PWD/sources" --option Dir::Etc::SourceParts=- "$@"
-}
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main" >sources
+release=$1
+shift
 "#;
 
 /// Makes `$1` a root file system with the further arguments and all that they depend on. No script of a package runs.
