@@ -296,7 +296,7 @@ impl Ledger {
         Ok(Admission::Admitted(lease, reached))
     }
 
-    /// The hub has taken the connection of a hold: whoever comes with its id need not ask any more.
+    /// The hub has taken the connection of a hold: another request with its id need not ask any more.
     pub fn confirm(&mut self, lease: &Lease, now: Seconds, store: &dyn Store) {
         // The lease as it stands: an instance that began anew has given it another number.
         let Some(lease) = self.held.get_mut(&lease.hold) else { return };

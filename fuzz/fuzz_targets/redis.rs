@@ -1,4 +1,4 @@
-//! What Redis answers: whatever it is, a request that waits is decided.
+//! The answers of Redis: any bytes decide a request that waits.
 #![no_main]
 
 use std::time::Duration;

@@ -117,7 +117,7 @@ fn create_user(redis: &Redis) {
     assert_eq!(redis.ask::<String>(&words.lines().collect::<Vec<_>>()).unwrap(), "OK");
 }
 
-/// What the gateway shares its limits by, whatever they are.
+/// Settings with these limits, shared through Redis.
 fn sharing(limits: &Value) -> Value {
     let mut limits = limits.clone();
     limits["shared"] = json!({ "redis": {

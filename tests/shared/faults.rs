@@ -65,8 +65,8 @@ struct Fault {
     is_outage: bool,
 }
 
-fn tell(gateways: &Gateways, command: &[&str]) {
-    gateways.redis.ask::<()>(command).unwrap();
+fn command(gateways: &Gateways, words: &[&str]) {
+    gateways.redis.ask::<()>(words).unwrap();
 }
 
 const FAULTS: [Fault; 9] = [
@@ -82,7 +82,7 @@ const FAULTS: [Fault; 9] = [
         repair: |_| (),
         is_outage: false,
     },
-    Fault { name: "emptied", strike: |gateways| tell(gateways, &["FLUSHALL"]), repair: |_| (), is_outage: false },
+    Fault { name: "emptied", strike: |gateways| command(gateways, &["FLUSHALL"]), repair: |_| (), is_outage: false },
     Fault {
         name: "frozen",
         strike: |gateways| gateways.redis.freeze().unwrap(),
@@ -97,13 +97,13 @@ const FAULTS: [Fault; 9] = [
     },
     Fault {
         name: "another password",
-        strike: |gateways| tell(gateways, &["ACL", "SETUSER", USER, "resetpass", ">another"]),
-        repair: |gateways| tell(gateways, &["ACL", "SETUSER", USER, "resetpass", &format!(">{PASSWORD}")]),
+        strike: |gateways| command(gateways, &["ACL", "SETUSER", USER, "resetpass", ">another"]),
+        repair: |gateways| command(gateways, &["ACL", "SETUSER", USER, "resetpass", &format!(">{PASSWORD}")]),
         is_outage: true,
     },
     Fault {
         name: "NOSCRIPT",
-        strike: |gateways| tell(gateways, &["SCRIPT", "FLUSH"]),
+        strike: |gateways| command(gateways, &["SCRIPT", "FLUSH"]),
         repair: |_| (),
         is_outage: false,
     },
@@ -115,8 +115,8 @@ const FAULTS: [Fault; 9] = [
     },
     Fault {
         name: "no permission",
-        strike: |gateways| tell(gateways, &["ACL", "SETUSER", USER, "-evalsha"]),
-        repair: |gateways| tell(gateways, &["ACL", "SETUSER", USER, "+evalsha"]),
+        strike: |gateways| command(gateways, &["ACL", "SETUSER", USER, "-evalsha"]),
+        repair: |gateways| command(gateways, &["ACL", "SETUSER", USER, "+evalsha"]),
         is_outage: true,
     },
 ];
@@ -143,14 +143,14 @@ fn a_redis_that_cannot_write_is_one_that_does_not_answer() {
         Fault {
             name: "READONLY",
             // Nobody listens there.
-            strike: |gateways| tell(gateways, &["REPLICAOF", "127.0.0.1", "1"]),
-            repair: |gateways| tell(gateways, &["REPLICAOF", "NO", "ONE"]),
+            strike: |gateways| command(gateways, &["REPLICAOF", "127.0.0.1", "1"]),
+            repair: |gateways| command(gateways, &["REPLICAOF", "NO", "ONE"]),
             is_outage: true,
         },
         Fault {
             name: "OOM",
-            strike: |gateways| tell(gateways, &["CONFIG", "SET", "maxmemory", "1"]),
-            repair: |gateways| tell(gateways, &["CONFIG", "SET", "maxmemory", "0"]),
+            strike: |gateways| command(gateways, &["CONFIG", "SET", "maxmemory", "1"]),
+            repair: |gateways| command(gateways, &["CONFIG", "SET", "maxmemory", "0"]),
             is_outage: true,
         },
     ];
@@ -275,7 +275,7 @@ fn a_gateway_that_redis_is_out_of_reach_for_goes_by_its_own_limits() {
     wait_for("the rows of the first to expire", || gateways.in_rows() == 1).unwrap();
     open.push(connect(&ann(1)));
     assert!(is_full(&ann(1)), "beyond the limit");
-    // Ends of which Redis is not told.
+    // Ends that do not reach Redis.
     let bob = |at: usize| -> Client { gateways.user(at, "bob") };
     drop([connect(&bob(0)), connect(&bob(0))]);
     thread::sleep(PARTITION.saturating_sub(begun.elapsed()));

@@ -39,14 +39,13 @@ pub(crate) struct Plan {
     pub(crate) limits: Value,
     /// More of `limits.shared.redis`.
     pub(crate) redis: Value,
-    pub(crate) hosts: Option<Hosts>,
     /// What else to change in their bootstrap.
     pub(crate) patch: fn(&mut Value),
 }
 
 impl Plan {
     pub(crate) fn of(limits: &Value) -> Self {
-        Self { limits: limits.clone(), redis: json!({}), hosts: None, patch: |_| () }
+        Self { limits: limits.clone(), redis: json!({}), patch: |_| () }
     }
 
     /// The same for clients that say in a header who they are.
@@ -211,7 +210,7 @@ pub(crate) fn gateway(plan: &Plan, cluster: Value) -> Envoy {
     let patch = plan.patch;
     Envoy::start(&EnvoyOptions {
         filter: Filter::With(settings),
-        hosts: plan.hosts.clone().unwrap_or_else(|| Hosts::of(shared_hubs().unwrap())),
+        hosts: Hosts::of(shared_hubs().unwrap()),
         concurrency: WORKERS,
         patch: Some(Box::new(move |bootstrap| {
             balance_exactly(bootstrap);

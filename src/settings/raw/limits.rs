@@ -296,6 +296,6 @@ pub enum SharedOnError {
     Local,
     /// No limit.
     Allow,
-    /// Whatever would have to be asked is rejected.
+    /// Requests that would ask Redis are rejected.
     Deny,
 }
