@@ -99,10 +99,10 @@ pub struct Decided {
     pub verdict: Verdict,
 }
 
-/// What becomes of a request that is over a limit.
+/// What is done about a request that is over a limit.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ruling {
-    /// For the access log.
+pub struct Exceeded {
+    /// For the access log: the limit, and what has decided so.
     pub log: [(&'static str, &'static str); 2],
     /// What is counted.
     pub count: Count,
@@ -112,18 +112,23 @@ pub struct Ruling {
 
 impl Decided {
     /// `None` if the request is within the limits.
-    pub fn ruling(self, limits: &Limits) -> Option<Ruling> {
+    pub fn exceeded(self, limits: &Limits) -> Option<Exceeded> {
         let Verdict::Over(limit) = self.verdict else { return None };
-        let Asker { hub, is_negotiate, origin } = self.asker;
+        let decided_by = if limit == Limit::Shared { "on_error" } else { "redis" };
+        Some(Exceeded::new(limit, decided_by, self.asker, limits, limits.mode))
+    }
+}
+
+impl Exceeded {
+    /// In `mode`, which may be another than that of the limits while these are lifted.
+    pub fn new(limit: Limit, decided_by: &'static str, asker: Asker, limits: &Limits, mode: Mode) -> Self {
+        let Asker { hub, is_negotiate, origin } = asker;
         let rejection = || limit::reject(limits, limit, is_negotiate, origin.as_deref());
-        Some(Ruling {
-            log: [
-                ("signalr_limit", limit.label()),
-                ("signalr_limit_by", if limit == Limit::Shared { "on_error" } else { "redis" }),
-            ],
-            count: Count::Rejected { hub, limit, mode: limits.mode },
-            rejection: (limits.mode == Mode::Enforce).then(rejection),
-        })
+        Self {
+            log: [("signalr_limit", limit.label()), ("signalr_limit_by", decided_by)],
+            count: Count::Rejected { hub, limit, mode },
+            rejection: (mode == Mode::Enforce).then(rejection),
+        }
     }
 }
 
@@ -197,9 +202,8 @@ impl Shared {
         Asked::Waits
     }
 
-    /// Writes down a connection that no limit is for.
-    pub fn write(&mut self, lease: &Lease, instance: u32) {
-        let member = lease.member();
+    /// Writes down a connection that is there, whatever the limits.
+    pub fn write(&mut self, member: Member, instance: u32) {
         let arguments = self.head("write", instance, instance).into_iter().chain(self.names(&member));
         self.say(arguments.collect());
         self.row.insert(member.connection, member);
@@ -235,11 +239,7 @@ impl Shared {
         for event in ledger.take_events() {
             match event {
                 Event::Reborn => self.row.clear(),
-                Event::Adopted(member) => {
-                    let arguments = self.head("write", instance, instance).into_iter().chain(self.names(&member));
-                    self.say(arguments.collect());
-                    self.row.insert(member.connection, member);
-                }
+                Event::Adopted(member) => self.write(member, instance),
                 Event::Ended { counter, member, is_remembered } => {
                     self.row.remove(&member.connection);
                     self.say(self.leave(instance, counter, &member, is_remembered));

@@ -112,15 +112,15 @@ impl Redis {
             if !abi::enter(decided.stream) {
                 continue;
             }
-            let Some(ruling) = decided.ruling(&settings.limits) else {
+            let Some(exceeded) = decided.exceeded(&settings.limits) else {
                 abi::resume_request();
                 continue;
             };
-            for (name, value) in ruling.log {
+            for (name, value) in exceeded.log {
                 abi::set_log_field(name, value);
             }
-            self.metrics.borrow_mut().add(&[ruling.count]);
-            match ruling.rejection {
+            self.metrics.borrow_mut().add(&[exceeded.count]);
+            match exceeded.rejection {
                 Some(rejection) => abi::send_response(&rejection),
                 None => abi::resume_request(),
             }

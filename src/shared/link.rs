@@ -24,7 +24,7 @@ const HASH: &str = "509a650279b9645b972e81eceee9b7d442564562";
 
 /// Commands in a call, so that what Redis reads at once is enough for all of them, and its answer stays small.
 const MOST_AT_ONCE: usize = 32;
-/// Commands that wait. Beyond, something is wrong, and Redis is taken for unreachable.
+/// Commands that wait. Beyond, a request is decided as if Redis did not answer, and what nobody waits for is dropped.
 const MOST_WAITING: usize = 4_096;
 /// How often a command is sent: to whichever node of a cluster Envoy chooses, until one of them is in charge of its keys.
 const TRIES: u8 = 12;
@@ -85,7 +85,6 @@ pub(super) struct Link {
     under_way: Vec<Command>,
     /// When the present or the last call was started.
     started: Option<Millis>,
-    is_under_way: bool,
     /// Whether Redis has the script, as far as is known.
     is_loaded: bool,
 }
@@ -102,7 +101,7 @@ impl Link {
 
     /// After how long the next call is due. `None` if nothing waits, or its turn comes with the answer to the present call.
     pub(super) fn due(&self, now: Millis) -> Option<Duration> {
-        if self.is_under_way || self.waiting.is_empty() {
+        if self.is_under_way() || self.waiting.is_empty() {
             return None;
         }
         let pause = if self.waiting.iter().any(|command| command.is_urgent) { PAUSE } else { PAUSE_OF_REST };
@@ -113,7 +112,6 @@ impl Link {
     /// The body of the next call, which is now under way.
     pub(super) fn start(&mut self, key: &[u8], login: Option<&Login>, now: Millis) -> Vec<u8> {
         self.started = Some(now);
-        self.is_under_way = true;
         self.under_way = self.waiting.drain(..self.waiting.len().min(MOST_AT_ONCE)).collect();
         let mut body = Vec::new();
         if let Some(Login { username, password }) = login {
@@ -139,8 +137,7 @@ impl Link {
 
     /// Whether the present call should have ended by now.
     pub(super) fn is_overdue(&self, timeout: Duration, now: Millis) -> bool {
-        let since = self.started.map_or(0, |started| now.since(started));
-        self.is_under_way && Duration::from_millis(since) > timeout.saturating_add(GRACE)
+        self.is_under_way() && Duration::from_millis(self.took(now)) > timeout.saturating_add(GRACE)
     }
 
     /// How many commands wait.
@@ -149,7 +146,7 @@ impl Link {
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        self.is_under_way
+        !self.under_way.is_empty()
     }
 
     /// How long the present call has taken, in milliseconds.
@@ -161,14 +158,13 @@ impl Link {
     /// again.
     ///
     /// # Errors
-    /// [`CallFailure::Refused`]. Nothing of the call is known then, and its commands are still there for [`Link::give_up`].
+    /// [`CallFailure::Refused`]. Nothing of the call is known then, and it is under way until [`Link::give_up`].
     pub(super) fn answered(
         &mut self,
         mut bytes: &[u8],
         shared: &SharedLimits,
         now: Millis,
     ) -> Result<Answers, CallFailure> {
-        self.is_under_way = false;
         let mut next = || {
             let (reply, rest) = resp::read(bytes).ok_or(CallFailure::Refused)?;
             bytes = rest;
@@ -198,7 +194,6 @@ impl Link {
 
     /// Gives everything up. Returns the streams that wait.
     pub(super) fn give_up(&mut self) -> Vec<u32> {
-        self.is_under_way = false;
         self.is_loaded = false;
         let commands = std::mem::take(&mut self.under_way).into_iter().chain(std::mem::take(&mut self.waiting));
         commands.filter_map(|command| command.stream).collect()

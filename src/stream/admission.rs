@@ -9,7 +9,7 @@ use crate::ledger::{End, LedgerFailure, Opening, Session};
 use crate::limit::{self, Admitted, Limit, Peer, Rejection, Verdict};
 use crate::metrics::{Count, InternalError};
 use crate::settings::{Limits, Mode};
-use crate::shared::{Asked, Asker, Question};
+use crate::shared::{Asked, Asker, Exceeded, Question};
 use crate::signalr::{Exchange, Step, Transport};
 use crate::store::Store;
 
@@ -62,18 +62,13 @@ impl Stream {
         if let Some(limiter) = &mut self.worker.borrow_mut().limiter {
             limiter.lifted = is_lifted;
         }
-        let is_negotiate = matches!(request.exchange.step, Step::Negotiate(_));
-        let origin = head.get("origin");
         let (limit, decided_by) = match self.ask_limits(request, limits, head, peer, moment) {
             None => return Ruling::Pass,
-            Some(Ok(Verdict::Within)) => {
-                let asker = Asker { hub: request.hub.clone(), is_negotiate, origin: origin.map(<[u8]>::to_vec) };
-                match self.ask_redis(asker, limits, head, peer) {
-                    Asked::Waits => return Ruling::Wait,
-                    Asked::Decided(Verdict::Within) => return Ruling::Pass,
-                    Asked::Decided(Verdict::Over(limit)) => (limit, "on_error"),
-                }
-            }
+            Some(Ok(Verdict::Within)) => match self.ask_redis(request, limits, head, peer) {
+                Asked::Waits => return Ruling::Wait,
+                Asked::Decided(Verdict::Within) => return Ruling::Pass,
+                Asked::Decided(Verdict::Over(limit)) => (limit, "on_error"),
+            },
             Some(Ok(Verdict::Over(limit))) => (limit, "gateway"),
             Some(Err(LedgerFailure)) => {
                 self.counts.push(Count::InternalError(InternalError::Ledger));
@@ -84,44 +79,48 @@ impl Stream {
             }
         };
         let mode = if is_lifted { Mode::Shadow } else { limits.mode };
-        self.log.push(("signalr_limit", limit.label().to_owned()));
-        self.log.extend(shared.map(|_| ("signalr_limit_by", decided_by.to_owned())));
-        self.counts.push(Count::Rejected { hub: request.hub.clone(), limit, mode });
-        match mode {
-            Mode::Enforce => Ruling::Reject(limit::reject(limits, limit, is_negotiate, origin)),
-            Mode::Shadow => {
+        let exceeded = Exceeded::new(limit, decided_by, asker(request, head), limits, mode);
+        let [log, log_by] = exceeded.log.map(|(name, value)| (name, value.to_owned()));
+        self.log.push(log);
+        self.log.extend(shared.map(|_| log_by));
+        self.counts.push(exceeded.count);
+        match exceeded.rejection {
+            Some(rejection) => Ruling::Reject(rejection),
+            None => {
                 self.write_to_row();
                 Ruling::Pass
             }
         }
     }
 
-    /// A connection passes whatever the limits are, and takes room that others share.
+    /// Writes down a connection that passes in any case, and takes room that others share.
     fn write_to_row(&self) {
+        if self.settings.limits.shared.is_none() {
+            return;
+        }
         let Worker { limiter: Some(limiter), shared, .. } = &mut *self.worker.borrow_mut() else { return };
-        let lease = self.held.as_ref().map(|held| &held.admitted.lease).filter(|lease| lease.begins());
-        if let (Some(lease), true) = (lease, self.settings.limits.shared.is_some()) {
-            shared.write(lease, limiter.ledger.instance());
+        if let Some(lease) = self.held.as_ref().map(|held| &held.admitted.lease).filter(|lease| lease.begins()) {
+            shared.write(lease.member(), limiter.ledger.instance());
         }
     }
 
     /// Asks for what this process admits, if its limits are shared.
-    fn ask_redis(&mut self, asker: Asker, limits: &Limits, head: &Head, peer: &Peer) -> Asked {
+    fn ask_redis(&mut self, request: &Request, limits: &Limits, head: &Head, peer: &Peer) -> Asked {
         const PASSES: Asked = Asked::Decided(Verdict::Within);
-        if limits.shared.is_none() {
+        let Some(settings) = &limits.shared else {
             // Also of a client that no limit is for.
             self.write_to_row();
-        }
+            return PASSES;
+        };
         let Worker { limiter: Some(limiter), shared, .. } = &mut *self.worker.borrow_mut() else { return PASSES };
-        let instance = limiter.ledger.instance();
+        let asker = asker(request, head);
         let lease = self.held.as_ref().map(|held| &held.admitted.lease);
-        let Some(settings) = &limits.shared else { return PASSES };
         let question = match (lease, asker.is_negotiate.then(|| limiter.client(limits, head, peer)).flatten()) {
             (Some(lease), _) if lease.asks() => Question::Connect(lease),
             (_, Some(client)) => Question::Negotiate(client),
             _ => return PASSES,
         };
-        shared.ask(self.id, asker, &question, limits, settings, instance)
+        shared.ask(self.id, asker, &question, limits, settings, limiter.ledger.instance())
     }
 
     /// `None` for what no limit is about.
@@ -226,6 +225,11 @@ impl Stream {
             held.end = End::Over;
         }
     }
+}
+
+fn asker(Request { exchange, hub, .. }: &Request, head: &Head) -> Asker {
+    let is_negotiate = matches!(exchange.step, Step::Negotiate(_));
+    Asker { hub: hub.clone(), is_negotiate, origin: head.get("origin").map(<[u8]>::to_vec) }
 }
 
 /// Whether there is a limit that a connection could get around.
