@@ -60,11 +60,11 @@ impl<K: Ord, V> SmallMap<K, V> {
     }
 }
 
-impl<K: Ord, V: Default> SmallMap<K, V> {
+impl<K: Ord + Clone, V: Default> SmallMap<K, V> {
     /// Changes the value of a key, or a default one that it gets.
-    pub fn update(&mut self, key: K, change: impl FnOnce(&mut V)) {
-        let at = self.find(&key).unwrap_or_else(|at| {
-            self.0.insert(at, (key, V::default()));
+    pub fn update(&mut self, key: &K, change: impl FnOnce(&mut V)) {
+        let at = self.find(key).unwrap_or_else(|at| {
+            self.0.insert(at, (key.clone(), V::default()));
             at
         });
         if let Some((_, value)) = self.0.get_mut(at) {
@@ -142,7 +142,7 @@ mod tests {
                 }
                 1 => assert_eq!(small.remove(&key), standard.remove(&key)),
                 2 => {
-                    small.update(key, |old| *old = old.wrapping_add(value));
+                    small.update(&key, |old| *old = old.wrapping_add(value));
                     let old = standard.entry(key).or_default();
                     *old = old.wrapping_add(value);
                 }

@@ -41,7 +41,7 @@ pub(super) struct Tally {
 impl Tally {
     /// A connection that this instance counts has begun.
     pub(super) fn begun(&mut self, series: Series) {
-        self.own.update(series, |number| *number = number.saturating_add(1));
+        self.own.update(&series, |number| *number = number.saturating_add(1));
     }
 
     /// So many have ended.
@@ -89,7 +89,7 @@ fn send(to: u32, series: &Series, instances: &mut Instances, store: &dyn Store) 
     let Some(place) = instances.place_of(to, store) else { return Ok(()) };
     for _ in 0..TRIES {
         let (mut letters, version) = load(place, to, store);
-        letters.update(series.clone(), |number| *number = number.saturating_add(1));
+        letters.update(series, |number| *number = number.saturating_add(1));
         if store.swap(&key(place), &encode(to, &letters), version).is_ok() {
             return Ok(());
         }

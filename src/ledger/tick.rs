@@ -243,7 +243,7 @@ fn elsewhere(others: &[Numbers]) -> SmallMap<Scope, i64> {
             ];
             for scope in scopes.into_iter().flatten() {
                 let number = i64::try_from(*number).unwrap_or(i64::MAX);
-                sums.update(scope, |sum: &mut i64| *sum = sum.saturating_add(number));
+                sums.update(&scope, |sum: &mut i64| *sum = sum.saturating_add(number));
             }
         }
     }
@@ -252,7 +252,7 @@ fn elsewhere(others: &[Numbers]) -> SmallMap<Scope, i64> {
 
 fn add_all<K: Ord + Clone>(sums: &mut SmallMap<K, u64>, numbers: &SmallMap<K, u64>) {
     for (key, number) in numbers.iter() {
-        sums.update(key.clone(), |sum| *sum = sum.saturating_add(*number));
+        sums.update(key, |sum| *sum = sum.saturating_add(*number));
     }
 }
 

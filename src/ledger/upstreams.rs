@@ -28,7 +28,7 @@ impl Upstreams {
         let exact = upstream(HubLabel::address(address));
         let known = self.0.contains_key(&exact) || self.0.len() < MOST;
         let upstream = if known { exact } else { upstream(HubLabel::other()) };
-        self.0.update(upstream.clone(), |open| *open = open.saturating_add(1));
+        self.0.update(&upstream, |open| *open = open.saturating_add(1));
         upstream
     }
 

@@ -143,7 +143,7 @@ struct World {
     hubs: Vec<HubLabel>,
     ledgers: Vec<Ledger>,
     store: Table,
-    longest_tick: Duration,
+    ticks: Vec<Duration>,
 }
 
 impl World {
@@ -159,7 +159,7 @@ impl World {
             hubs: hubs.collect(),
             ledgers: ledgers.collect(),
             store: Table::default(),
-            longest_tick: Duration::ZERO,
+            ticks: Vec::new(),
         };
         let (hubs, count) = (world.hubs.len(), world.ledgers.len());
         for n in 0..case.entries {
@@ -175,7 +175,7 @@ impl World {
             for ledger in &mut self.ledgers {
                 let began = clock();
                 black_box(ledger.tick(at(second), &self.store));
-                self.longest_tick = self.longest_tick.max(clock().saturating_sub(began));
+                self.ticks.push(clock().saturating_sub(began));
             }
         }
     }
@@ -212,16 +212,22 @@ impl World {
     }
 }
 
-/// The CPU time of the longest tick, also when an instance dies: the median of some lives of a gateway.
+/// The CPU time of the longest tick, also when an instance dies. Each tick's time is the median of some lives of a gateway, in
+/// which it does the same work.
 fn longest_tick(case: Case) -> Duration {
-    let mut ticks = [(); LIVES].map(|()| {
+    let lives = [(); LIVES].map(|()| {
         let mut world = World::new(case, Limits::Shared);
-        world.ledgers.pop();
+        // Kept, because the allocator's work after so much is freed would be in the next tick.
+        let _dead = world.ledgers.pop();
         world.tick(SETTLED + 1..=HEALED);
-        world.longest_tick
+        world.ticks
     });
-    ticks.sort();
-    ticks[LIVES / 2]
+    let median = |tick: usize| {
+        let mut times = lives.each_ref().map(|life| life[tick]);
+        times.sort();
+        times[LIVES / 2]
+    };
+    (0..lives[0].len()).map(median).max().unwrap_or_default()
 }
 
 fn pause() {
