@@ -9,11 +9,19 @@
 --                         t        how many there are in all
 --   {ns}:rate:<kind><client>       until when the bucket's tokens are spent, in microseconds
 --   {ns}:gone:<connection>         an id that was connected a moment ago
+--   {ns}:twice            <connection> the rows that hold it, if there are several, each with its hub; the first counts it
 --
--- A row expires when its instance has not been heard of for LIFE milliseconds, and all that it held is free. An id may be in
--- the rows of two gateways, when it comes back through another one before the first has noticed its end. Nobody takes it out of a
--- row but for that row's instance: else a request that a hub refuses would end the connection of another. So it is one of its
--- client's connections, and one of its hub's and of all for each gateway that has it.
+-- A row expires when its instance has not been heard of for LIFE milliseconds, and all that it held is free. Several rows may hold
+-- an id: a session is polled through several gateways, or a client comes back through another gateway before the first has
+-- noticed the end. Only a row's own instance takes an id out of it, else a request that a hub refuses would end the connection
+-- of another. So each row lists the id, and one row counts it for its hub and in total:
+--
+--                                        row a          row b          twice
+--   connect k1 through a                 k1, t 1
+--   the next poll comes through b        k1, t 1        k1             k1: a b
+--   a has waited in vain for a poll                     k1, t 1
+--
+-- Gateways may have different names for a hub, if only one of them has seen a negotiate of it. Each row counts by its own.
 --
 -- An instance that gets no answer begins another epoch, and its row anew with it. What it asked before may still arrive: a proxy or
 -- Redis itself may have stood still. Nothing of an older epoch is done.
@@ -23,6 +31,7 @@
 local LIFE, REMEMBERED = 15000, 15000
 local rows, own, asker, epoch = KEYS[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local prefix = string.sub(rows, 1, -5)
+local twice = prefix .. 'twice'
 
 local function row_key(row)
   return prefix .. 'row:' .. row
@@ -36,16 +45,63 @@ local function position(list, connection)
   end
 end
 
--- Whether a connection is in a row, and what there is in all rows: ids in its group, connections at its hub and in total.
+local function add(row, hub, by)
+  for _, field in ipairs({ 'h' .. hub, 't' }) do
+    if redis.call('HINCRBY', row_key(row), field, by) <= 0 then
+      redis.call('HDEL', row_key(row), field)
+    end
+  end
+end
+
+-- Those holders of a connection that several rows hold whose rows `keep` names, as pairs of a row and its name for the hub; and the
+-- row that counts it.
+local function holders_of(held, keep)
+  local all, holders = cmsgpack.unpack(held), {}
+  for _, holder in ipairs(all) do
+    if keep(holder[1]) then
+      table.insert(holders, holder)
+    end
+  end
+  return holders, all[1][1]
+end
+
+-- Writes down who holds a connection. The first counts it: `counter` has done so until now.
+local function hold(connection, holders, counter)
+  local first = holders[1]
+  if first and first[1] ~= counter then
+    add(first[1], first[2], 1)
+  end
+  if #holders > 1 then
+    redis.call('HSET', twice, connection, cmsgpack.pack(holders))
+  else
+    redis.call('HDEL', twice, connection)
+  end
+end
+
+-- A row has gone: others count what it has counted. Looks through all that several rows hold, which is rare enough.
+local function pass_on(gone)
+  local lives = {}
+  for _, row in ipairs(redis.call('SMEMBERS', rows)) do
+    lives[row] = row ~= gone and redis.call('HEXISTS', row_key(row), 'v') == 1
+  end
+  local all = redis.call('HGETALL', twice)
+  for at = 1, #all, 2 do
+    hold(all[at], holders_of(all[at + 1], function(row) return lives[row] end))
+  end
+end
+
+-- The rows that hold a connection, and what there is in all rows: ids in its group, connections at its hub and in total.
 local function look(group, connection, hub)
-  local is_there, ids, of_client, at_hub, total = false, {}, 0, 0, 0
+  local holders, ids, of_client, at_hub, total, has_gone = {}, {}, 0, 0, 0, false
   for _, row in ipairs(redis.call('SMEMBERS', rows)) do
     local found = redis.call('HMGET', row_key(row), 'v', 'c' .. group, 'h' .. hub, 't')
     if found[1] then
       local list = found[2] or ''
       for at = 1, #list, 8 do
         local id = string.sub(list, at, at + 7)
-        is_there = is_there or id == connection
+        if id == connection then
+          table.insert(holders, row)
+        end
         if not ids[id] then
           ids[id] = true
           of_client = of_client + 1
@@ -55,29 +111,36 @@ local function look(group, connection, hub)
       total = total + tonumber(found[4] or 0)
     else
       redis.call('SREM', rows, row)
+      has_gone = true
     end
   end
-  return is_there, of_client, at_hub, total
-end
-
-local function add(row, field, by)
-  if redis.call('HINCRBY', row_key(row), field, by) <= 0 then
-    redis.call('HDEL', row_key(row), field)
+  if has_gone then
+    pass_on()
+    return look(group, connection, hub)
   end
+  return holders, of_client, at_hub, total
 end
 
-local function join(group, connection, hub)
+-- Lets the own row hold a connection, which the rows `others` hold already.
+local function join(group, connection, hub, others)
+  -- Another instance's row may have expired. That instance will write it anew.
+  if redis.call('HEXISTS', row_key(own), 'v') == 0 then
+    return
+  end
   local list = redis.call('HGET', row_key(own), 'c' .. group) or ''
   if position(list, connection) then
     return
   end
   redis.call('HSET', row_key(own), 'c' .. group, list .. connection)
-  add(own, 'h' .. hub, 1)
-  add(own, 't', 1)
-  -- Another instance's row may have expired.
-  if redis.call('PTTL', row_key(own)) < 0 then
-    redis.call('PEXPIRE', row_key(own), LIFE)
+  local held, holders, counter = redis.call('HGET', twice, connection), {}, others[1]
+  if held then
+    holders, counter = holders_of(held, function(row) return row ~= own end)
+  elseif counter then
+    -- It will say its name for the hub when it leaves.
+    holders = { { counter, '' } }
   end
+  table.insert(holders, { own, hub })
+  hold(connection, holders, counter)
 end
 
 local function leave(row, group, connection, hub)
@@ -92,8 +155,15 @@ local function leave(row, group, connection, hub)
   else
     redis.call('HSET', row_key(row), 'c' .. group, rest)
   end
-  add(row, 'h' .. hub, -1)
-  add(row, 't', -1)
+  local held = redis.call('HGET', twice, connection)
+  local holders, counter = {}, row
+  if held then
+    holders, counter = holders_of(held, function(holder) return holder ~= row end)
+  end
+  if counter == row then
+    add(row, hub, -1)
+  end
+  hold(connection, holders, counter)
 end
 
 -- The generic cell rate algorithm, as in src/limit/rate.rs. Times are Redis' own, so clocks of gateways do not matter.
@@ -141,9 +211,9 @@ end
 -- Admits a connection. Once more with the same id changes nothing.
 -- group, connection, hub, client, three limits, interval and burst of connects, whether the id is old, whether limits are enforced
 function act.connect(group, connection, hub, client, per_client, per_hub, total, interval, burst, old, enforced)
-  local is_there, of_client, at_hub, all = look(group, connection, hub)
-  if is_there then
-    join(group, connection, hub)
+  local holders, of_client, at_hub, all = look(group, connection, hub)
+  if #holders > 0 then
+    join(group, connection, hub, holders)
     return 0
   end
   local code = 0
@@ -161,7 +231,7 @@ function act.connect(group, connection, hub, client, per_client, per_hub, total,
     code = full(of_client, at_hub, all, { per_client, per_hub, total })
   end
   if code == 0 or enforced == '0' then
-    join(group, connection, hub)
+    join(group, connection, hub, holders)
   end
   return code
 end
@@ -179,9 +249,9 @@ end
 -- Writes connections that are there, whatever the limits.
 -- group, connection and hub of each
 function act.write(...)
-  local all = { ... }
-  for at = 1, #all, 3 do
-    join(all[at], all[at + 1], all[at + 2])
+  for at = 1, select('#', ...), 3 do
+    local group, connection, hub = select(at, ...)
+    join(group, connection, hub, (look(group, connection, hub)))
   end
   return 0
 end
@@ -189,11 +259,10 @@ end
 -- Takes connections off that have ended.
 -- row, group, connection and hub of each, and whether its id is remembered
 function act.leave(...)
-  local all = { ... }
-  for at = 1, #all, 5 do
-    local row, group, connection, hub = all[at], all[at + 1], all[at + 2], all[at + 3]
+  for at = 1, select('#', ...), 5 do
+    local row, group, connection, hub, is_remembered = select(at, ...)
     leave(row, group, connection, hub)
-    if all[at + 4] == '1' then
+    if is_remembered == '1' then
       redis.call('SET', prefix .. 'gone:' .. connection, '', 'PX', REMEMBERED)
     end
   end
@@ -205,10 +274,8 @@ function act.beat()
   return 0
 end
 
--- Begins the row of the instance anew.
-function act.reset()
-  return 0
-end
+-- The same of an instance whose row begins anew.
+act.reset = act.beat
 
 local mine = row_key(asker)
 local known = tonumber(redis.call('HGET', mine, 'v') or -1)
@@ -219,11 +286,12 @@ end
 redis.call('SADD', rows, asker)
 local lost = 0
 if ARGV[1] == 'reset' or known < epoch then
-  if known >= 0 then
-    redis.call('DEL', mine)
-  end
+  redis.call('DEL', mine)
+  pass_on(asker)
   redis.call('HSET', mine, 'v', epoch)
   lost = 16
 end
-redis.call('PEXPIRE', mine, LIFE)
+for _, key in ipairs({ mine, rows, twice }) do
+  redis.call('PEXPIRE', key, LIFE)
+end
 return lost + act[ARGV[1]](unpack(ARGV, 5))

@@ -20,7 +20,7 @@ use crate::settings::{Login, SharedLimits};
 /// What every command runs.
 const SCRIPT: &str = include_str!("limits.lua");
 /// SHA-1 of [`SCRIPT`], by which Redis knows it.
-const HASH: &str = "509a650279b9645b972e81eceee9b7d442564562";
+const HASH: &str = "00e74a19a15d95b4121c18b9053ea98ad65c124c";
 
 /// Commands in a call, so that what Redis reads at once is enough for all of them, and its answer stays small.
 const MOST_AT_ONCE: usize = 32;
@@ -28,8 +28,10 @@ const MOST_AT_ONCE: usize = 32;
 const MOST_WAITING: usize = 4_096;
 /// How often a command is sent: to whichever node of a cluster Envoy chooses, until one of them is in charge of its keys.
 const TRIES: u8 = 12;
-/// Between the starts of two calls. Each takes a port for a minute (TIME_WAIT), and there are some 28,000.
+/// Between the starts of two calls, on average. Each takes a port for a minute (TIME_WAIT), and there are some 28,000.
 const PAUSE: Duration = Duration::from_millis(4);
+/// What calls may owe of these pauses, so that after a quiet time they follow each other at once.
+const MOST_OWED: Duration = Duration::from_secs(1);
 /// The same where nobody waits for an answer.
 const PAUSE_OF_REST: Duration = Duration::from_millis(200);
 /// After its time-out a call whose answer does not come is given up.
@@ -85,6 +87,8 @@ pub(super) struct Link {
     under_way: Vec<Command>,
     /// When the present or the last call was started.
     started: Option<Millis>,
+    /// What of the pauses was still to come when it was started.
+    owed: Duration,
     /// Whether Redis has the script, as far as is known.
     is_loaded: bool,
 }
@@ -104,13 +108,27 @@ impl Link {
         if self.is_under_way() || self.waiting.is_empty() {
             return None;
         }
-        let pause = if self.waiting.iter().any(|command| command.is_urgent) { PAUSE } else { PAUSE_OF_REST };
-        let since = self.started.map_or(u64::MAX, |started| now.since(started));
-        Some(pause.saturating_sub(Duration::from_millis(since)))
+        Some(if self.waiting.iter().any(|command| command.is_urgent) {
+            self.owed(now).saturating_sub(MOST_OWED)
+        } else {
+            PAUSE_OF_REST.saturating_sub(self.since_start(now))
+        })
+    }
+
+    /// Since the start of the last call. A start that lies ahead was before the clock was set back.
+    fn since_start(&self, now: Millis) -> Duration {
+        let started = self.started.filter(|started| *started <= now);
+        started.map_or(Duration::MAX, |started| Duration::from_millis(now.since(started)))
+    }
+
+    /// What of the pauses is still to come.
+    fn owed(&self, now: Millis) -> Duration {
+        self.owed.saturating_sub(self.since_start(now))
     }
 
     /// The body of the next call, which is now under way.
     pub(super) fn start(&mut self, key: &[u8], login: Option<&Login>, now: Millis) -> Vec<u8> {
+        self.owed = self.owed(now).saturating_add(PAUSE);
         self.started = Some(now);
         self.under_way = self.waiting.drain(..self.waiting.len().min(MOST_AT_ONCE)).collect();
         let mut body = Vec::new();
@@ -293,8 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn one_call_is_under_way_and_the_next_waits_a_little() {
-        let at = |milliseconds| Millis::since_epoch(Duration::from_millis(milliseconds));
+    fn one_call_is_under_way_and_what_nobody_waits_for_waits_a_little() {
         let mut link = Link::default();
         assert_eq!(link.due(at(1_000)), None, "nothing waits");
         assert!(link.push(command(7)));
@@ -303,11 +320,33 @@ mod tests {
         assert!(link.push(command(8)));
         assert_eq!(link.due(at(1_001)), None, "a call is under way");
         assert!(answer(&mut link, b"+OK\r\n:0\r\n").is_ok());
-        assert_eq!(link.due(at(1_001)), Some(Duration::from_millis(3)));
-        assert_eq!(link.due(at(1_004)), Some(Duration::ZERO));
+        assert_eq!(link.due(at(1_001)), Some(Duration::ZERO));
         assert_eq!(link.give_up(), [8]);
         assert!(link.push(Command::new(None, Vec::new())));
         assert_eq!(link.due(at(1_004)), Some(Duration::from_millis(196)), "nobody waits for the answer");
+        assert_eq!(link.due(at(999)), Some(Duration::ZERO), "the clock was set back");
         assert!((0..MOST_WAITING).any(|_| !link.push(command(9))), "what waits is bounded");
+    }
+
+    #[test]
+    fn calls_that_follow_each_other_at_once_have_to_pause_in_the_end() {
+        let mut link = Link::default();
+        let call = |link: &mut Link, now| {
+            assert!(link.push(command(7)));
+            let due = link.due(now);
+            link.start(b"key", None, now);
+            link.give_up();
+            due
+        };
+        let at_once = (0..1_000).take_while(|_| call(&mut link, at(5_000)) == Some(Duration::ZERO)).count();
+        assert_eq!(at_once, 251);
+        assert_eq!(call(&mut link, at(5_000)), Some(Duration::from_millis(8)));
+        assert_eq!(call(&mut link, at(5_012)), Some(Duration::ZERO));
+        assert_eq!(call(&mut link, at(1)), Some(Duration::ZERO), "the clock was set back");
+        assert_eq!(call(&mut link, at(9_000)), Some(Duration::ZERO));
+    }
+
+    fn at(milliseconds: u64) -> Millis {
+        Millis::since_epoch(Duration::from_millis(milliseconds))
     }
 }

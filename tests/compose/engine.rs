@@ -9,12 +9,13 @@ use tempfile::TempDir;
 use testbed::clients::{NodeClient, Task, Transport, run_node};
 use testbed::docker::{self, Engine};
 use testbed::process::wait_for;
-use testbed::raw::{Client, Socket, invocation};
+use testbed::raw::{Answer, Client, Socket, invocation};
 use testbed::tools::{self, Skips};
 use testbed::{envoy, http, workspace};
 
 const GATEWAY: &str = "http://127.0.0.1:8080";
 const SECOND_GATEWAY: &str = "http://127.0.0.1:8090";
+const SHARED_GATEWAYS: [&str; 2] = ["http://127.0.0.1:8101", "http://127.0.0.1:8102"];
 const CONNECTS: u32 = 20;
 const PROMETHEUS_LOG: &str = "compose --file envoy/docker-compose.yaml --profile metrics logs prometheus";
 const GRAFANA_LOG: &str = "compose --file envoy/docker-compose.yaml --profile metrics logs grafana";
@@ -71,14 +72,14 @@ fn compose_serves_clients_on_a_real_engine() {
         assert_eq!(http::get(&format!("{GATEWAY}{path}")).unwrap().0, 200, "{path}");
     }
     assert_eq!(all_connect("at first").len(), 3);
-    a_message_reaches_every_pod(3);
+    a_message_reaches_every_pod(GATEWAY, 3);
 
     only_connections_of_a_stopped_pod_end(&project);
 
     project.compose("up --wait --scale hub=5");
-    on_each_pod(5);
+    on_each_pod(GATEWAY, 5);
     all_connect("with five pods");
-    a_message_reaches_every_pod(5);
+    a_message_reaches_every_pod(GATEWAY, 5);
 
     project.compose("restart envoy");
     wait_for("the gateway", || http::get(GATEWAY).is_ok_and(|(status, _)| status == 200)).unwrap();
@@ -96,6 +97,11 @@ fn compose_serves_clients_on_a_real_engine() {
     wait_for("both gateways to be scraped", || answer().as_ref().is_some_and(both))
         .unwrap_or_else(|error| panic!("{error:#}: {:?} {}", answer(), project.ask(PROMETHEUS_LOG)));
     wait_for("Grafana's files", || project.ask(GRAFANA_LOG).contains("stand-in")).unwrap();
+
+    project.compose("--profile shared up --build --wait");
+    // Through Redis: these pods do not know each other.
+    a_message_reaches_every_pod(SHARED_GATEWAYS[0], 2);
+    two_gateways_have_one_limit();
 
     the_default_image_is_the_module(&project);
 
@@ -123,8 +129,8 @@ fn all_connect(when: &str) -> BTreeSet<String> {
 }
 
 /// A socket on each pod, by the pod's name.
-fn on_each_pod(number: usize) -> Vec<(String, Socket)> {
-    let client = Client::of(GATEWAY);
+fn on_each_pod(gateway: &str, number: usize) -> Vec<(String, Socket)> {
+    let client = Client::of(gateway);
     let mut sockets: Vec<(String, Socket)> = Vec::new();
     wait_for("a connection on each pod", || {
         let mut socket = client.socket(&client.negotiate().unwrap()).unwrap();
@@ -138,13 +144,16 @@ fn on_each_pod(number: usize) -> Vec<(String, Socket)> {
     sockets
 }
 
-fn a_message_reaches_every_pod(number: usize) {
-    let mut sockets = on_each_pod(number);
+fn a_message_reaches_every_pod(gateway: &str, number: usize) {
+    let mut sockets = on_each_pod(gateway, number);
     let mut said = vec![String::new(); number];
-    // It is answered when all pods have passed the message on. A pod finds itself among its peers, too.
     said[0] = until_answered(&mut sockets[0].1, "Send", &["ann", "to everybody"]);
     for ((pod, socket), mut heard) in sockets.iter_mut().zip(said) {
-        heard.push_str(&until_answered(socket, "Echo", &["hello"]));
+        wait_for("the message", || {
+            heard.push_str(&until_answered(socket, "Echo", &["hello"]));
+            heard.contains("to everybody")
+        })
+        .unwrap();
         assert_eq!(heard.matches("to everybody").count(), 1, "{pod}: {heard}");
     }
 }
@@ -160,7 +169,7 @@ fn until_answered(socket: &mut Socket, method: &str, arguments: &[&str]) -> Stri
 }
 
 fn only_connections_of_a_stopped_pod_end(project: &Project) {
-    let mut sockets = on_each_pod(3);
+    let mut sockets = on_each_pod(GATEWAY, 3);
     // Docker knows a pod by the same name.
     let (stopped, socket) = sockets.remove(0);
     project.docker(&format!("stop {stopped}"));
@@ -178,6 +187,23 @@ fn connects_by_the_other_gateway(one: &Client, other: &Client) {
         other.events(&one.negotiate().unwrap()).unwrap_or_else(|answer| panic!("events: {answer:?}"));
         other.session(&one.negotiate().unwrap()).unwrap_or_else(|answer| panic!("long polling: {answer:?}")).close();
     }
+}
+
+/// Of six connections for each client.
+fn two_gateways_have_one_limit() {
+    let connect = |at: usize| -> Result<Socket, Answer> {
+        let client = Client::of(SHARED_GATEWAYS[at % 2]);
+        client.socket(&client.negotiate()?)
+    };
+    let mut sockets = Vec::new();
+    // Those of the last test may not have ended yet.
+    wait_for("six connections", || {
+        sockets.extend(connect(sockets.len()));
+        sockets.len() == 6
+    })
+    .unwrap();
+    assert!((0..2).all(|at| connect(at).is_err_and(|answer| answer.is_refusal())));
+    assert!(sockets.iter_mut().all(Socket::echoes));
 }
 
 /// With one file, and the same bytes as `cargo xtask wasm` gives with the same compiler.

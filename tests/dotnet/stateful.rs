@@ -5,9 +5,11 @@ use std::thread;
 
 use serde_json::json;
 use testbed::clients::{NodeClient, Outcome, Protocol, Task, run_dotnet, run_node};
-use testbed::envoy::{Envoy, Filter};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, three_hubs};
 use testbed::process::wait_for;
+use testbed::redis::{Redis, cluster};
+use testbed::tools::{self, Skips};
 
 use crate::gate::Gate;
 use crate::kit::{all_connected, dotnet, has_dotnet_10, talkative};
@@ -22,9 +24,10 @@ const CLIENTS: [(&str, Run); 2] =
 const CUTS: u32 = 6;
 
 /// Runs one client over a wire that is cut at the beginning of each round; in turn, what comes down is lost, and what goes up.
-/// Calls `act` when that is over and the connection still open.
-fn cut(run: Run, client: NodeClient, act: impl FnOnce()) -> Outcome {
-    let (wire, gate) = (Wire::lay(&client.task.url), Gate::open());
+/// Each TCP connection goes to the next of the gateways. Calls `act` when that is over and the connection still open.
+fn cut(run: Run, client: NodeClient, gateways: &[&Envoy], act: impl FnOnce()) -> Outcome {
+    let urls: Vec<_> = gateways.iter().map(|envoy| envoy.url()).collect();
+    let (wire, gate) = (Wire::lay(&urls), Gate::open());
     let task = Task { parallel: 1, ..Task::of(wire.url(), 1) };
     let client = NodeClient { task, gate: Some(gate.url()), rounds: CUTS, ..client };
     let client = thread::spawn(move || run(client));
@@ -65,7 +68,7 @@ fn a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing
                 wait_for(&format!("{name}: {count} active connections"), || active() == count).unwrap();
             };
             let client = NodeClient { protocol, stateful_reconnect: true, ..talkative(&envoy) };
-            all_connected(&name, &cut(run, client, || has_active(1.0)));
+            all_connected(&name, &cut(run, client, &[&envoy], || has_active(1.0)));
             has_active(0.0);
             let websockets = websockets(&hubs);
             assert_eq!(websockets.len(), CUTS as usize + 1, "{name}: {websockets:?}");
@@ -73,6 +76,56 @@ fn a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing
             assert_eq!(envoy.metric("signalr_gateway_rejected_total", &[]).unwrap(), 0.0, "{name}");
         }
     }
+}
+
+#[test]
+fn a_connection_that_resumes_through_another_gateway_each_time_is_one_for_all_of_them() {
+    let test = "a_connection_that_resumes_through_another_gateway_each_time_is_one_for_all_of_them";
+    if !has_dotnet_10(test) {
+        return;
+    }
+    let Some(program) = Skips::here().or_skip(test, tools::redis()) else { return };
+    for (name, run) in CLIENTS {
+        let (redis, hubs) = (Redis::start(&program).unwrap(), three_hubs().unwrap());
+        let gateways = [(); 2].map(|()| sharing(&redis, &hubs));
+        let active = |envoy: &Envoy| envoy.metric("signalr_gateway_connections_active", &[]).unwrap();
+        let has_active = |count: f64| {
+            let all = || gateways.iter().map(active).sum::<f64>();
+            wait_for(&format!("{name}: {count} active connections"), || all() == count).unwrap();
+        };
+        let client = NodeClient { stateful_reconnect: true, ..talkative(&gateways[0]) };
+        all_connected(name, &cut(run, client, &gateways.each_ref(), || has_active(1.0)));
+        has_active(0.0);
+        let websockets = websockets(&hubs);
+        assert_eq!(websockets.len(), CUTS as usize + 1, "{name}: {websockets:?}");
+        assert_eq!(websockets.iter().collect::<BTreeSet<_>>().len(), 1, "{name}: {websockets:?}");
+        for envoy in &gateways {
+            assert_eq!(envoy.metric("signalr_gateway_rejected_total", &[]).unwrap(), 0.0, "{name}");
+            let resumed = envoy.metric("signalr_gateway_connections_resumed_total", &[]).unwrap();
+            assert!(resumed > 0.0, "{name}: both gateways are used");
+        }
+    }
+}
+
+/// A gateway that shares its limits: one connection, however counted.
+fn sharing(redis: &Redis, hubs: &[Hub]) -> Envoy {
+    let cluster = cluster(&[redis.port()]);
+    let settings = json!({
+        "affinity": { "keys": [{ "id": "k1", "secret": { "value": "a secret of thirty-two bytes or more" } }] },
+        "limits": {
+            "connections": { "per_client": 1, "per_hub": 1, "total": 1 },
+            "shared": { "redis": { "cluster": "redis", "namespace": "test", "timeout": "5s" } },
+        },
+    });
+    Envoy::start(&EnvoyOptions {
+        filter: Filter::With(settings),
+        hosts: Hosts::of(hubs),
+        patch: Some(Box::new(move |bootstrap| {
+            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+        })),
+        ..EnvoyOptions::default()
+    })
+    .unwrap()
 }
 
 /// The control: the wire does break connections.
@@ -84,7 +137,7 @@ fn a_connection_that_cannot_resume_is_over_when_it_is_cut() {
     let hubs = three_hubs().unwrap();
     let envoy = Envoy::before(&hubs, Filter::With(json!({}))).unwrap();
     for (name, run) in CLIENTS {
-        let outcome = cut(run, talkative(&envoy), || panic!("{name}: it lived on"));
+        let outcome = cut(run, talkative(&envoy), &[&envoy], || panic!("{name}: it lived on"));
         assert_eq!(outcome.connected, 0, "{name}: {outcome:?}");
     }
     assert_eq!(websockets(&hubs).len(), CLIENTS.len());

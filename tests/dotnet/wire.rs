@@ -5,7 +5,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -45,13 +45,15 @@ struct Line {
 }
 
 impl Wire {
-    /// A wire to the server of this URL.
-    pub(crate) fn lay(to: &str) -> Self {
-        let to = to.trim_start_matches("http://").to_owned();
+    /// A wire to the servers of these URLs, one connection to each in turn.
+    pub(crate) fn lay(to: &[String]) -> Self {
+        let to: Vec<_> = to.iter().map(|url| url.trim_start_matches("http://").to_owned()).collect();
+        let turn = AtomicUsize::new(0);
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
         let address = stand_in::listen(move |client| {
-            let (gateway, state) = (TcpStream::connect(&to)?, shared.clone());
+            let to = &to[turn.fetch_add(1, Ordering::SeqCst) % to.len()];
+            let (gateway, state) = (TcpStream::connect(to)?, shared.clone());
             let line = Arc::new(Line { client, gateway, state, broken: AtomicBool::new(false) });
             let upward = line.clone();
             thread::spawn(move || upward.carry(Way::Up));

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use testbed::clients::certificate;
 use testbed::process::{free_port, run_dir, wait_for};
-use testbed::redis::Redis;
+use testbed::redis::{Redis, cluster};
 
-use crate::gateways::{Gateways, INSTANCES, Plan, cluster, gateway, redis, rush};
+use crate::gateways::{Gateways, INSTANCES, Plan, gateway, redis, rush};
 
 const LIMIT: usize = 7;
 const ATTEMPTS: usize = 60;

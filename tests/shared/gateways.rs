@@ -10,7 +10,7 @@ use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, balance_exactly};
 use testbed::hub::shared_hubs;
 use testbed::process::wait_for;
 use testbed::raw::{Client, Socket};
-use testbed::redis::Redis;
+use testbed::redis::{Redis, cluster};
 use testbed::relay::Relay;
 use testbed::tools::{self, Skips};
 
@@ -104,6 +104,11 @@ impl Gateways {
     /// Whether one connection more of this client is refused at each of them.
     pub(crate) fn all_are_full(&self, name: &str) -> bool {
         (0..self.envoys.len()).all(|at| is_full(&self.user(at, name)))
+    }
+
+    /// The same at all but one that is dead.
+    pub(crate) fn all_are_full_but(&self, dead: usize, name: &str) -> bool {
+        (0..self.envoys.len()).filter(|at| *at != dead).all(|at| is_full(&self.user(at, name)))
     }
 
     /// How many connections one row has.
@@ -220,27 +225,4 @@ pub(crate) fn gateway(plan: &Plan, cluster: Value) -> Envoy {
         ..EnvoyOptions::default()
     })
     .unwrap()
-}
-
-/// Envoy's cluster of Redis at these ports.
-pub(crate) fn cluster(ports: &[u16]) -> Value {
-    let endpoint = |port: &u16| {
-        let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
-        json!({ "endpoint": { "address": address } })
-    };
-    json!({
-        "name": "redis",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "upstream_config": {
-            "name": "envoy.filters.connection_pools.http.tcp",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto",
-            },
-        },
-        "load_assignment": {
-            "cluster_name": "redis",
-            "endpoints": [{ "lb_endpoints": ports.iter().map(endpoint).collect::<Vec<_>>() }],
-        },
-    })
 }

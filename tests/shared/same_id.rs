@@ -39,6 +39,34 @@ fn a_session_that_is_polled_through_several_gateways_is_one_connection() {
 }
 
 #[test]
+fn a_session_of_several_gateways_counts_once_for_its_hub_and_in_total_whichever_dies() {
+    let test = "a_session_of_several_gateways_counts_once_for_its_hub_and_in_total_whichever_dies";
+    let Some(program) = redis(test) else { return };
+    let limits = json!({ "connections": { "per_hub": 2, "total": 2 }, "long_polling_idle": "1m" });
+    let mut gateways = Gateways::start(&program, 3, &Plan::by_user(&limits));
+    let id = gateways.user(0, "ann").negotiate().unwrap();
+    drop(gateways.user(0, "ann").session(&id).unwrap());
+    (1..3).for_each(|at| gateways.user(at, "ann").resume(&id).echo());
+    let mut bob = connect(&gateways.user(1, "bob"));
+    assert!(gateways.all_are_full("carol"), "a session and a WebSocket");
+
+    gateways.envoys[0].kill();
+    let left = 2 * INSTANCES as usize;
+    // A look at the limits is what takes dead rows off.
+    let refuses = || gateways.all_are_full_but(0, "carol");
+    wait_for("the dead rows' end", || refuses() && gateways.rows().len() == left).unwrap();
+    assert!(refuses() && bob.echoes(), "another gateway counts the session");
+    gateways.user(2, "ann").resume(&id).close();
+    drop(bob);
+    // The gateway that was polled before keeps the session's place for its next poll.
+    gateways.settle("bob has left", 1);
+    let carol = connect(&gateways.user(1, "carol"));
+    assert!(gateways.all_are_full_but(0, "dave"), "a session and carol");
+    drop(carol);
+    gateways.assert_sound("polls");
+}
+
+#[test]
 fn a_session_that_comes_back_from_another_gateway_keeps_its_place() {
     let Some(program) = redis("a_session_that_comes_back_from_another_gateway_keeps_its_place") else { return };
     let limits = json!({ "connections": { "per_client": 1 }, "long_polling_idle": "1s" });

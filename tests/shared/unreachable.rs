@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use testbed::process::{free_port, wait_for};
+use testbed::redis::cluster;
 
-use crate::gateways::{Plan, cluster, gateway};
+use crate::gateways::{Plan, gateway};
 
 #[test]
 fn without_a_way_to_redis_on_error_holds_and_nothing_traps() {

@@ -81,8 +81,7 @@ pub(super) const ADDRESS: &str = "the client's address: docs/limits.md, \"What s
 pub(super) const ACCESS: &str =
     "access by address: AuthorizationPolicy in Istio, SecurityPolicy in Envoy Gateway, the filter `rbac` in Envoy";
 /// For a limit that several proxies share.
-pub(super) const SHARED: &str =
-    "each gateway counts for itself: divide the limit by the number of gateways, docs/limits.md";
+pub(super) const SHARED: &str = "each gateway counts for itself, unless they share limits through Redis: docs/limits.md, \"Limits for all gateways\"";
 /// For a service's own address in the place of those of its pods.
 pub(super) const HIDDEN: &str =
     "the gateway must know the pods to lead a connection to one, and the service's address hides them";

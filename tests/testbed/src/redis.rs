@@ -6,6 +6,7 @@ use std::thread;
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use crate::process::{Process, free_port, run_dir, wait_for};
 
@@ -123,4 +124,27 @@ fn run(program: &Path, port: u16, arguments: &[String]) -> Result<Process> {
     let mut process = Process::spawn("redis", command)?;
     process.wait_ready(|| TcpStream::connect(("127.0.0.1", port)).is_ok())?;
     Ok(process)
+}
+
+/// Envoy's cluster of Redis at these ports.
+pub fn cluster(ports: &[u16]) -> Value {
+    let endpoint = |port: &u16| {
+        let address = json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+        json!({ "endpoint": { "address": address } })
+    };
+    json!({
+        "name": "redis",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "upstream_config": {
+            "name": "envoy.filters.connection_pools.http.tcp",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.tcp.v3.TcpConnectionPoolProto",
+            },
+        },
+        "load_assignment": {
+            "cluster_name": "redis",
+            "endpoints": [{ "lb_endpoints": ports.iter().map(endpoint).collect::<Vec<_>>() }],
+        },
+    })
 }

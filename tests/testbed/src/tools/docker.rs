@@ -81,10 +81,10 @@ impl Docker {
     }
 }
 
-/// A small Debian with a C compiler, which Rust links with.
+/// A small Debian with Redis, and with a C compiler, which Rust links with.
 pub fn root_file_system() -> Result<PathBuf> {
     root_source().fetched(|to| {
-        let programs = ["bash", "dash", "coreutils", "grep", "sed", "tar", "gzip"];
+        let programs = ["bash", "dash", "coreutils", "grep", "sed", "tar", "gzip", "redis-server"];
         let libraries = ["gcc", "libc6-dev", "libstdc++6", "libssl3", "zlib1g"];
         debian::unpack_root(&[&programs[..], &libraries].concat(), to)
     })
@@ -206,8 +206,8 @@ fn lacking_source() -> Source {
 fn root_source() -> Source {
     Source {
         name: "a root file system for images".into(),
-        folder: "root-debian".into(),
-        from: "Debian, bash, gcc and what they need",
+        folder: "root-debian-2".into(),
+        from: "Debian, bash, gcc, redis-server and what they need",
         megabytes: 70,
     }
 }
