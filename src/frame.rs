@@ -4,7 +4,7 @@
 //! anywhere, inside a header too. Headers are read byte by byte; payload is passed over by arithmetic and never kept.
 //! Whoever wants it gets it as it goes by, see [`Payload`].
 //!
-//! A meter looks on: it changes no byte. What breaks the protocol is told once, and from there on, since nobody knows
+//! A meter looks on: it changes no byte. What breaks the protocol is reported once, and from there on, since nobody knows
 //! where the next frame begins, only [`FrameTally::wire_bytes`] moves.
 
 mod direction;
@@ -29,7 +29,7 @@ pub enum Event<'a> {
         /// Whether it ends its message.
         is_final: bool,
     },
-    /// A data message begins. Its kind is that of the frame just told.
+    /// A data message begins. Its kind is that of the frame just reported.
     MessageStart(Coding),
     /// Payload of the data message, never empty, cut wherever frames and chunks end.
     Payload(Payload<'a>),
@@ -93,7 +93,7 @@ pub enum Violation {
     DataAfterClose,
     /// A Close with half a code.
     CloseTruncated,
-    /// A Close with a code that must not be sent; the Close is told all the same.
+    /// A Close with a code that must not be sent; the Close is reported all the same.
     CloseCode,
 }
 
@@ -167,7 +167,7 @@ impl FrameMeter {
         Self { direction, stage, message: None, close: None, violation: None, tally: FrameTally::default() }
     }
 
-    /// Reads the next bytes of this direction and tells `on` what they hold. Without interest in events: `|_| ()`.
+    /// Reads the next bytes of this direction and reports to `on` what they hold. Without interest in events: `|_| ()`.
     pub fn feed(&mut self, chunk: &[u8], mut on: impl FnMut(Event<'_>)) {
         add(&mut self.tally.wire_bytes, chunk.len());
         let mut rest = chunk;

@@ -1,6 +1,6 @@
 //! How a WebSocket ended: by whom, with which code, or why it never began.
 //!
-//! The first Close frame tells who said goodbye. Without one, Envoy's response flags and details tell who broke off: a
+//! The first Close frame shows who said goodbye. Without one, Envoy's response flags and details show who broke off: a
 //! clean and a dirty end look the same in them.
 
 use crate::frame::{Close, Direction};
@@ -146,8 +146,8 @@ pub enum Failure {
     Other,
 }
 
-/// How much of an error's body tells hubs' errors apart.
-pub const TELLING: usize = 64;
+/// How much of an error's body distinguishes hubs' errors.
+pub const ERROR_LENGTH: usize = 64;
 
 impl Failure {
     /// Reads a failure from the status and the beginning of the body; `None` for a success.

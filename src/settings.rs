@@ -57,7 +57,7 @@ pub struct Settings {
 /// Which paths are hubs.
 #[derive(Debug)]
 pub enum Hubs {
-    /// Any path; the protocol tells.
+    /// Any path; the protocol decides.
     Any,
     /// These only.
     Listed(Vec<Hub>),
@@ -121,7 +121,7 @@ pub struct Surroundings<'a> {
     pub process_secret: &'a dyn Fn() -> Secret,
 }
 
-/// What the operator is told when no key is configured.
+/// What is logged when no key is configured.
 pub const OWN_SECRET_WARNING: &str = "affinity.keys is empty: this Envoy made up a key of its own, so ids and cookies \
      hold until it restarts and no other gateway can read them; set a key when there is more than one gateway";
 

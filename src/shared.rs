@@ -14,8 +14,9 @@
 //!   |            |  call: leave c1 k3 ------------>  b                             2 of c1
 //! ```
 //!
-//! An instance is a worker thread's filter, as in the ledger: it writes down what it counts, and a dead instance's row expires. The script `limits.lua` runs in Redis, so no two gateways decide at once. While Redis
-//! does not answer, `on_error` decides, and when it is back, every instance writes its row anew.
+//! An instance is a worker thread's filter, as in the ledger: it writes down what it counts, and a dead instance's row expires. The
+//! script `limits.lua` runs in Redis, so no two gateways decide at once. While Redis does not answer, `on_error` decides. When it is
+//! back, every instance writes its row anew.
 
 mod link;
 mod resp;

@@ -47,7 +47,7 @@ impl Observed {
     }
 }
 
-/// Milliseconds of silence after which Microsoft's clients give a hub up, unless told otherwise. Hubs ping every 15 s.
+/// Milliseconds of silence after which Microsoft's clients give a hub up by default. Hubs ping every 15 s.
 const SERVER_TIMEOUT: u64 = 30_000;
 
 /// A WebSocket from its request to its end.

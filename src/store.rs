@@ -59,7 +59,7 @@ impl fmt::Debug for Secret {
 pub struct ProcessSecret {
     /// The same in every worker thread.
     pub secret: Secret,
-    /// True for one caller only: the one that should tell the operator.
+    /// True for one caller only: the one that should log it.
     pub created: bool,
 }
 

@@ -20,7 +20,7 @@ use crate::frame::Direction;
 use crate::http::{self, Head, HeaderOp};
 use crate::hub::{HubLabel, HubNames, Strangers};
 use crate::ledger::Session;
-use crate::lifecycle::{Ending, Failure, TELLING};
+use crate::lifecycle::{ERROR_LENGTH, Ending, Failure};
 use crate::limit::{Limiter, Peer, Rejection};
 use crate::metrics::{Count, Negotiation};
 use crate::settings::{AccessToken, Hubs, Settings};
@@ -55,7 +55,7 @@ pub enum Chunk {
     /// It is all there: give it to [`Stream::on_negotiate_answer`].
     Complete,
     /// Let it pass, and give this many bytes of it, from its start, to [`Stream::on_error_text`].
-    Tell(usize),
+    Error(usize),
     /// Let it pass, and give it to [`Stream::pass`], but for what [`Stream::pass_unseen`] passes over.
     Meter,
 }
@@ -108,7 +108,7 @@ enum State {
     Asked(Box<Request>),
     /// A negotiate was answered and its body is still to come.
     Negotiated(Box<Negotiated>),
-    /// A connection's request failed, and the body may tell why.
+    /// A connection's request failed, and the body may say why.
     Failed(Box<Failed>),
 }
 
@@ -212,7 +212,7 @@ impl Stream {
             }
             State::Negotiated(_) if end_of_stream => Chunk::Complete,
             State::Negotiated(_) => Chunk::Hold,
-            State::Failed(_) if buffered > 0 => Chunk::Tell(buffered.min(TELLING)),
+            State::Failed(_) if buffered > 0 => Chunk::Error(buffered.min(ERROR_LENGTH)),
             State::Idle if buffered > 0 && self.meters() => Chunk::Meter,
             State::Idle | State::Asked(_) | State::Failed(_) => Chunk::Pass,
         }

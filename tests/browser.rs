@@ -12,7 +12,7 @@ use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
 use testbed::hub::{Hub, three_hubs, three_hubs_with};
 use testbed::process::free_port;
 
-/// What `tests/clients/tabs.mjs` is told.
+/// The options of `tests/clients/tabs.mjs`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Tabs {

@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (ENV, &["proxy_add_header_map_value", "proxy_replace_header_map_value", "proxy_remove_header_map_value"]),
     (ENV, &["proxy_get_buffer_bytes", "proxy_set_buffer_bytes"]),
     (ENV, &["proxy_get_property", "proxy_get_current_time_nanoseconds"]),
-    // What it tells: metrics and log lines.
+    // What it reports: metrics and log lines.
     (ENV, &["proxy_define_metric", "proxy_increment_metric", "proxy_record_metric", "proxy_log"]),
     // What the worker threads agree on: the process's secret, the names of hubs, and who holds how many connections,
     // which a beat keeps fresh.

@@ -8,7 +8,7 @@ pub enum Opcode {
     /// More of the data message that has begun.
     Continuation,
     /// Begins a data message of text. SignalR's Java client sends JSON as binary, its JavaScript client a MessagePack
-    /// handshake as text: the kind tells nothing of the protocol within.
+    /// handshake as text: the kind says nothing about the protocol within.
     Text,
     /// Begins a data message of bytes.
     Binary,

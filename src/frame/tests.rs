@@ -27,7 +27,7 @@ fn frame(direction: Direction, first: u8, payload: &[u8]) -> Vec<u8> {
     [vec![first], length, body].concat()
 }
 
-/// Everything that a meter tells, as text; pieces of payload are put together.
+/// Everything that a meter reports, as text; pieces of payload are put together.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     events: Vec<String>,

@@ -154,7 +154,7 @@ impl HttpContext for HttpExchange {
             Chunk::Pass => return Action::Continue,
             Chunk::Hold => return Action::Pause,
             Chunk::Meter => self.meter(Direction::Sent, response, buffered),
-            Chunk::Tell(length) => self.stream.on_error_text(&body(response, 0, length)),
+            Chunk::Error(length) => self.stream.on_error_text(&body(response, 0, length)),
             Chunk::Complete => {
                 let answer =
                     at_this_moment(|moment| self.stream.on_negotiate_answer(&body(response, 0, buffered), moment));

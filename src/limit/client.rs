@@ -1,6 +1,6 @@
 //! Who a client is: the key that its connections are counted under.
 //!
-//! Whatever tells clients apart, only a keyed hash of it is kept, so shared memory and logs give nobody away.
+//! Only a keyed hash of what distinguishes clients is kept, so shared memory and logs give nobody away.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

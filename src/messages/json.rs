@@ -157,7 +157,7 @@ impl Passing {
     }
 }
 
-/// A short text as it is read: enough to tell the words that matter from all others.
+/// A short text as it is read: enough to distinguish the words that matter from all others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Word {
     bytes: [u8; Protocol::LONGEST],

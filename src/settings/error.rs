@@ -188,7 +188,7 @@ impl fmt::Display for Problem {
             Self::NotAClientHeader(name) => {
                 write!(
                     f,
-                    "`{name}` does not tell clients apart; name a header that a proxy or an authentication filter sets"
+                    "`{name}` does not distinguish clients; name a header that a proxy or an authentication filter sets"
                 )
             }
             Self::ReservedHubName => f.write_str("`other` is the label of all unknown hubs; choose another name"),

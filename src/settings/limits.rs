@@ -47,7 +47,7 @@ impl Limits {
 /// Who a client is.
 #[derive(Debug)]
 pub struct ClientSettings {
-    /// What tells clients apart.
+    /// What distinguishes clients.
     pub key: ClientKeySource,
     /// What becomes of a request without it.
     pub absent: AbsentKey,
@@ -59,7 +59,7 @@ pub struct ClientSettings {
     pub exempt: Vec<IpNet>,
 }
 
-/// What tells clients apart.
+/// What distinguishes clients.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientKeySource {
     /// The address that Envoy trusts: `source.address`.

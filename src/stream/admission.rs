@@ -29,7 +29,7 @@ pub(super) struct Held {
     end: End,
 }
 
-/// How long after its negotiate a connect still tells something of the client's way, in milliseconds: hubs forget an unused
+/// How long after its negotiate a connect still says something about the client's way, in milliseconds: hubs forget an unused
 /// id sooner.
 const FRESH: u64 = 30_000;
 

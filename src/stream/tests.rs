@@ -71,7 +71,7 @@ impl Gateway {
             buffered.push_str(chunk);
             match stream.on_response_chunk(buffered.len(), index + 1 == chunks.len()) {
                 Chunk::Complete => body = stream.on_negotiate_answer(buffered.as_bytes(), &mut moment),
-                Chunk::Tell(length) => stream.on_error_text(&buffered.as_bytes()[..length]),
+                Chunk::Error(length) => stream.on_error_text(&buffered.as_bytes()[..length]),
                 Chunk::Pass | Chunk::Hold | Chunk::Meter => {}
             }
         }

@@ -1,9 +1,9 @@
 // Visitors of a Blazor Web App in Chromium: node blazor_web.mjs '{"program": "/usr/bin/chromium", "url": "http://…", …}'
 import { within } from './attempt.mjs';
-import { told } from './chromium.mjs';
+import { commandLine } from './chromium.mjs';
 import { receive, text, Visit } from './visits.mjs';
 
-const { tryMs } = told();
+const { tryMs } = commandLine();
 
 class WebVisit extends Visit {
   constructor(number) {

@@ -2,7 +2,7 @@
 // The options are those of `BrowserClient` in tests/testbed/src/clients.rs, and the browser to use.
 import { readFile } from 'node:fs/promises';
 import { report } from './attempt.mjs';
-import { told, watchNegotiations, withChromium } from './chromium.mjs';
+import { commandLine, watchNegotiations, withChromium } from './chromium.mjs';
 
 /// Runs in the page, with the bundle that the hub serves.
 function connectAll(options) {
@@ -16,7 +16,7 @@ function connectAll(options) {
       .build());
 }
 
-const options = told();
+const options = commandLine();
 
 await withChromium(options, async (newContext) => {
   // A test may have made the gateway's certificate.

@@ -1,8 +1,8 @@
 // Uses the page of examples/chat as people do, in two tabs: node chat.mjs '{"program": "/usr/bin/chromium", "url": "http://…"}'
 // The report is `ChatPages` in tests/browser.rs.
-import { told, withChromium } from './chromium.mjs';
+import { commandLine, withChromium } from './chromium.mjs';
 
-const options = told();
+const options = commandLine();
 
 const texts = (page, selector) => page.locator(selector).allTextContents();
 

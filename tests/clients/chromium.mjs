@@ -9,9 +9,9 @@ const flags = [
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
 
-/// What the driver was told on its command line: `program` and `environment` are Chromium's, `tryMs` bounds each wait in it, the
+/// The options on the command line: `program` and `environment` are Chromium's, `tryMs` bounds each wait in it, the
 /// rest is the driver's own.
-export function told() {
+export function commandLine() {
   return JSON.parse(process.argv[2]);
 }
 

@@ -1,10 +1,10 @@
 // The comparison on the page of examples/chat, by each transport in turn, on a phone:
 // node comparison.mjs '{"program": "/usr/bin/chromium", "page": "http://…/?without=…"}'
 // The report is `Comparison` in tests/browser.rs.
-import { told, withChromium } from './chromium.mjs';
+import { commandLine, withChromium } from './chromium.mjs';
 import { look } from './looks.mjs';
 
-const options = told();
+const options = commandLine();
 
 await withChromium(options, async (newContext) => {
   const page = await (await newContext({ viewport: { width: 375, height: 800 } })).newPage();

@@ -35,7 +35,7 @@ async function everything(connection, hub, all) {
   await until(() => [hub.wire.received, hub.wire.sent].every(({ ping }) => ping >= hub.connections * 2));
 }
 
-/// The hub drops the WebSocket, after the client has told that it got all answers so far.
+/// The hub drops the WebSocket, after the client has reported that it got all answers so far.
 async function resumed(connection, { wire }) {
   for (let call = 0; call < 3; call++) await connection.invoke('Echo', 'before');
   await until(() => wire.received.ack > 0);

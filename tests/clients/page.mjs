@@ -2,10 +2,10 @@
 // node page.mjs '{"program": "/usr/bin/chromium", "url": "http://…", "admin": "http://…"}'
 // The gateway ends when it is asked to at `admin`, and the test starts it again. The report is a list of `PageVisit` in
 // tests/browser.rs.
-import { told, withChromium } from './chromium.mjs';
+import { commandLine, withChromium } from './chromium.mjs';
 import { look } from './looks.mjs';
 
-const options = told();
+const options = commandLine();
 const screens = [375, 1280].flatMap((width) => ['light', 'dark'].map((colorScheme) => ({ width, colorScheme })));
 
 class Visit {

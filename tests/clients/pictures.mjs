@@ -2,9 +2,9 @@
 // node pictures.mjs '{"program": "/usr/bin/chromium", "page": "http://…/?without=…", "seconds": 150, "folder": "…"}'
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { sleep, told, withChromium } from './chromium.mjs';
+import { sleep, commandLine, withChromium } from './chromium.mjs';
 
-const options = told();
+const options = commandLine();
 let arrived = 0;
 let end;
 let allArrived;

@@ -18,7 +18,7 @@ logging.disable(logging.CRITICAL)
 
 
 class WatchedSession(websocket.ClientSession):
-    """Tells which pod answered the negotiate request; pysignalr itself is left as it is."""
+    """Reports which pod answered the negotiate request; pysignalr itself is left as it is."""
 
     seen_by_url: dict[str, dict[str, Any]] = {}
 

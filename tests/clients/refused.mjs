@@ -1,10 +1,10 @@
-// Lets @microsoft/signalr connect where a limit refuses it, and reports what the client tells its application:
+// Lets @microsoft/signalr connect where a limit refuses it, and reports what the client reports to its application:
 // node refused.mjs '{"url": "http://…/chat", "transport": "WebSockets", "skipNegotiation": false}'
 // With `program`, `environment` and `page` in Chromium, in that page, else in Node. The report is `Refused` in tests/limits/clients.rs.
 import { createRequire } from 'node:module';
-import { told, withChromium } from './chromium.mjs';
+import { commandLine, withChromium } from './chromium.mjs';
 
-const options = told();
+const options = commandLine();
 
 /// Runs in Node or in the page, so it uses nothing from around it.
 async function connect(signalR, { url, transport, skipNegotiation }) {

@@ -11,7 +11,7 @@ const { MessagePackHubProtocol } = require('@microsoft/signalr-protocol-msgpack'
 
 const silent = { log() {} };
 
-/// Cookies and headers are the client's own business; this only watches, and takes cookies out if told to.
+/// Cookies and headers are the client's own business; this only watches, and takes cookies out if asked to.
 class WatchedHttpClient extends signalr.DefaultHttpClient {
   constructor(refuseCookies, seen) {
     const real = globalThis.fetch;

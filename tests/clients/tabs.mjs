@@ -2,9 +2,9 @@
 // node tabs.mjs '{"program": "/usr/bin/chromium", "url": "http://…", "page": "http://…", …}'
 // The options are those of `Tabs` in tests/browser.rs; the report is its `Lives`.
 import { within } from './attempt.mjs';
-import { sleep, told, watchNegotiations, withChromium } from './chromium.mjs';
+import { sleep, commandLine, watchNegotiations, withChromium } from './chromium.mjs';
 
-const options = told();
+const options = commandLine();
 const [chat, notifications] = options.hubs;
 
 // All tabs share the six HTTP/1.1 connections that a browser opens to a host: event streams and polls hold one each,

@@ -3,9 +3,9 @@
 import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
 import { within } from './attempt.mjs';
-import { told, withChromium } from './chromium.mjs';
+import { commandLine, withChromium } from './chromium.mjs';
 
-const options = told();
+const options = commandLine();
 
 /// A wire between the browsers and the gateway that can be cut: neither side gets a farewell.
 async function layWire(to) {

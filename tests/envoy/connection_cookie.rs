@@ -56,7 +56,7 @@ fn a_cookie_follows_a_connection_from_negotiate_to_its_end() {
         }
         let bound = bound.unwrap().pair();
 
-        // From now on the bound cookie steers, whatever newer negotiate the pending one tells of.
+        // From now on the bound cookie steers, even if the pending one is of a newer negotiate.
         let other = gateway.address((negotiated.pod + 1) % PODS);
         let newer = format!("signalr-affinity={}", sealed(Purpose::PendingCookie, HUB, other, Duration::ZERO, HOUR));
         for cookies in [bound.clone(), format!("{newer}; {bound}"), format!("a=1; Path=/; {bound}; HttpOnly")] {

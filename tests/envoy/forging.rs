@@ -30,7 +30,7 @@ fn never_steers<'a>(gateway: &Gateway, name: &str, ids: impl IntoIterator<Item =
         assert_eq!(gateway.take_one(name).target(), target, "{name}");
         pods.push(pod(&answer));
     }
-    assert!(pods.len() >= TURNS, "{name}: too few to tell");
+    assert!(pods.len() >= TURNS, "{name}: too few to know");
     assert!(pods.windows(PODS).all(|turn| distinct(turn.iter().copied()) == PODS), "{name}: {pods:?}");
     u32::try_from(pods.len()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The scripted pods: HTTP/1.1 servers that keep what they got and answer what a test tells them.
+//! The scripted pods: HTTP/1.1 servers that keep what they got and answer what a test asks for.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -90,7 +90,7 @@ pub(crate) fn head(status: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{}", fields.collect::<String>()).into_bytes()
 }
 
-/// The header by which a pod tells which one it is.
+/// The header in which a pod says which one it is.
 pub(crate) const POD: &str = "x-pod";
 
 /// A hub that knows every id: what is asked of it with `answer=404` and the like in the query, it answers so.
@@ -99,9 +99,9 @@ pub(crate) fn hub(name: usize) -> Script {
         let name = name.to_string();
         let fields = [(POD, name.as_str())];
         let json = [fields[0], ("content-type", "application/json")];
-        let told = received.target().split(['?', '&']).find_map(|pair| pair.strip_prefix("answer="));
-        match (told, received.method()) {
-            (Some(status), _) => respond(wire, &format!("{status} Told"), &fields, b""),
+        let wanted = received.target().split(['?', '&']).find_map(|pair| pair.strip_prefix("answer="));
+        match (wanted, received.method()) {
+            (Some(status), _) => respond(wire, &format!("{status} Wanted"), &fields, b""),
             (None, "POST") if received.path().ends_with("/negotiate") => {
                 respond(wire, "200 OK", &json, negotiated(received.target()).as_bytes())
             }

@@ -148,7 +148,7 @@ fn each_exchange_has_one_line_with_what_is_known_of_it_and_no_secret() {
         }
         assert!(left.is_empty(), "{version:?}: more lines: {left:#?}");
         let log = envoy.log();
-        let told = connections.iter().flat_map(Connection::secrets).find(|secret| log.contains(secret));
-        assert_eq!((told, log.contains("id=")), (None, false), "{version:?}: a secret in the log");
+        let found = connections.iter().flat_map(Connection::secrets).find(|secret| log.contains(secret));
+        assert_eq!((found, log.contains("id=")), (None, false), "{version:?}: a secret in the log");
     }
 }

@@ -13,7 +13,7 @@ use crate::client::{Client, upgrade};
 use crate::scrape::{series, start};
 
 const MADE_UP: usize = 10_000;
-/// As many hubs are told apart as `docs/configuration.md` says.
+/// As many hubs are distinguished as `docs/configuration.md` says.
 const MOST_HUBS: usize = 64;
 
 /// Envoy answers a negotiate at any path below `/learned`.

@@ -8,7 +8,7 @@ use testbed::tools::EnvoyVersion;
 use crate::client::{Carried, Client, Ended};
 use crate::scrape::{self, series, settles};
 
-/// How the connections of [`known_traffic_is_counted_exactly`] end, and who is told to have ended them with which code.
+/// How the connections of [`known_traffic_is_counted_exactly`] end, and who is reported to have ended them with which code.
 const ENDINGS: [(&str, u32, &str, &str); 6] = [
     ("1000", 4, "client", "1000"),
     ("1001", 2, "client", "1001"),
@@ -84,7 +84,7 @@ fn known_traffic_is_counted_exactly_on_one_worker_thread_and_on_four() {
         ];
         expected.extend(counters.map(|(name, value)| (name.to_owned(), value)));
         settles(&name, &envoy, |_| true, &expected);
-        // Nothing trickles in afterwards, when all is told of a later visit to another hub.
+        // Nothing trickles in afterwards, when all of a later visit is reported to another hub.
         let later = Client::connect(&envoy, "/notifications").close(Some(1000));
         let of_later = [
             ("websocket_messages_total{direction=received,hub=/notifications}".to_owned(), later.said.messages),

@@ -1,4 +1,4 @@
-//! Endings, each on a hub of its own name: who is told to have ended the WebSocket, with which code.
+//! Endings, each on a hub of its own name: who is reported to have ended the WebSocket, with which code.
 //!
 //! Close frames that a client or a real hub says first are in `counting`.
 
@@ -69,7 +69,7 @@ fn each_silent_ending_in(version: EnvoyVersion) {
 /// Opens WebSockets at the hub that is named and ends them.
 type End = fn(&Envoy, &str);
 
-/// Of WebSockets that end without a Close frame: the hub's name, how its WebSockets end, how many there are, and who is told
+/// Of WebSockets that end without a Close frame: the hub's name, how its WebSockets end, how many there are, and who is reported
 /// to have ended them.
 const BROKEN_OFF: [(&str, End, u64, &str); 9] = [
     ("client-fin", |envoy, hub| client(envoy, hub).cut(), 1, "client"),
@@ -218,7 +218,7 @@ fn a_websocket_that_is_broken_off_is_told_by_the_side_that_did_it() {
         wait_for("the end of the drain", stopped).unwrap();
         echoes(&mut stays);
 
-        // Nobody reads a metric of an Envoy that has ended, but its access log tells of those that it ended.
+        // Nobody reads a metric of an Envoy that has ended, but its access log has those that it ended.
         let log = envoy.finish().unwrap();
         let line = log.lines().find(|line| line.contains("/stays")).unwrap();
         assert!(line.contains("closed_by=gateway code=none"), "{version:?}: {line}");

@@ -40,14 +40,14 @@ fn come_to(envoy: &Envoy, name: &str, by_pod: u64, by_hub: u64) {
     for _ in 0..2 {
         let mut visitor = None;
         for open in [1, 0] {
-            let told = || {
+            let is_reported = || {
                 // Where a VM has trapped, Envoy answers until it is loaded anew.
                 visitor = visitor.take().or_else(|| upgrade(&envoy.url(), "/notifications").ok()).filter(|_| open == 1);
                 let all = series(envoy);
                 assert_eq!(sums(&all), expected, "{name}: did not last");
                 sum(&all, "signalr_gateway_connections_active{") == expected[2] + open
             };
-            wait_for("a visitor to be told", told).unwrap();
+            wait_for("a visitor to be reported", is_reported).unwrap();
         }
     }
 }
@@ -87,7 +87,7 @@ fn after_a_trap_gauges_tell_who_is_left() {
     }
 }
 
-/// Connections that were opened before are told as the new configuration says, and none is told twice.
+/// Connections that were opened before are reported as the new configuration says, and none twice.
 #[test]
 fn another_configuration_tells_what_is_open_in_its_own_way() {
     let hubs = shared_hubs().unwrap();

@@ -15,7 +15,7 @@ use crate::scrape::{series, settles, start, start_before};
 const JSON: &str = "/chat";
 const MESSAGE_PACK: &str = "/notifications";
 
-/// What `tests/clients/messages.mjs` is told.
+/// The options of `tests/clients/messages.mjs`.
 #[derive(Serialize)]
 struct Talk {
     url: String,

@@ -1,4 +1,4 @@
-//! A hub that ends a WebSocket in ways that real ones do only when something is wrong with them: it does what it is told.
+//! A hub that ends a WebSocket in ways that real ones do only when something is wrong with them: it does what a client asks for.
 
 use std::net::{Shutdown, TcpStream};
 
@@ -6,7 +6,7 @@ use testbed::envoy::Hosts;
 use testbed::stand_in;
 use tungstenite::{Message, WebSocket};
 
-/// What a client can tell it by a word in a message. Like every message it repeats it first.
+/// What a client can ask it for by a word in a message. Like every message it repeats it first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     /// End the TCP connection without a Close frame.

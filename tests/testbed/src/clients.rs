@@ -143,7 +143,7 @@ pub struct Try {
     pub milliseconds: u64,
 }
 
-/// A client that runs beside the test and holds its connections until it is told to let go of them.
+/// A client that runs beside the test and holds its connections until it is asked to let go of them.
 #[derive(Debug)]
 pub struct Running {
     driver: JoinHandle<Result<Outcome>>,
@@ -180,7 +180,7 @@ fn run_node_with(client: &NodeClient, options: &Value) -> Result<Outcome> {
     report("node-client", node("signalr.mjs", options)?, client.task.allowance())
 }
 
-/// Runs a program of `tests/clients` in Node, tells it `options`, and returns its report.
+/// Runs a program of `tests/clients` in Node with `options`, and returns its report.
 pub fn drive_node<Report: DeserializeOwned>(
     program: &str,
     options: &impl Serialize,
@@ -234,7 +234,7 @@ pub fn run_autobahn(cases: &Autobahn) -> Result<BTreeMap<String, Verdict>> {
     report("autobahn", command, PATIENCE * cases.include.len().max(1) as u32)
 }
 
-/// Starts a program of `tests/clients` that serves in Node, tells it `options` and its `port`, and returns its address.
+/// Starts a program of `tests/clients` that serves in Node, with `options` and its `port`, and returns its address.
 pub fn start_server(program: &str, options: &Value) -> Result<(Process, String)> {
     let port = process::free_port()?;
     let mut options = options.clone();
@@ -272,7 +272,7 @@ mod tests {
     fn the_driver_gets_the_names_it_reads() {
         let task = Task { hold: Duration::from_secs(2), ..Task::default() };
         let client = NodeClient { task, cookies: Cookies::Refused, ..NodeClient::default() };
-        let told: serde_json::Value = serde_json::to_value(&client).unwrap();
+        let options: serde_json::Value = serde_json::to_value(&client).unwrap();
         for (field, expected) in [
             ("holdMs", serde_json::json!(2_000)),
             ("tryMs", serde_json::json!(180_000)),
@@ -281,7 +281,7 @@ mod tests {
             ("transport", serde_json::json!("WebSockets")),
             ("skipNegotiation", serde_json::json!(false)),
         ] {
-            assert_eq!(told[field], expected, "{field}");
+            assert_eq!(options[field], expected, "{field}");
         }
     }
 }

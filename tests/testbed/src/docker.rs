@@ -55,7 +55,7 @@ pub fn in_namespaces(test: &str) -> Result<()> {
         .env(INSIDE, "1")
         // Only the end of what it prints is shown.
         .env("RUST_BACKTRACE", "0");
-    process::run_telling_all("namespaces", command, 2 * TIMEOUT)
+    process::run_with_output("namespaces", command, 2 * TIMEOUT)
 }
 
 /// A running engine. Its containers end with it.
@@ -95,7 +95,7 @@ impl Engine {
 
     /// Runs it for what it does. Builds report their errors among all that they print.
     pub fn run<S: AsRef<OsStr>>(&self, folder: &Path, arguments: impl IntoIterator<Item = S>) -> Result<()> {
-        process::run_telling_all("docker", self.command(folder, arguments), TIMEOUT)
+        process::run_with_output("docker", self.command(folder, arguments), TIMEOUT)
     }
 
     fn command<S: AsRef<OsStr>>(&self, folder: &Path, arguments: impl IntoIterator<Item = S>) -> Command {

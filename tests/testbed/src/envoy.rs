@@ -197,8 +197,8 @@ impl Envoy {
 
     /// Ends Envoy and returns its log. Before it ends, Envoy closes what is open and writes what it holds back of the access log.
     pub fn finish(mut self) -> Result<String> {
-        let told = Command::new("kill").arg(self.pid().to_string()).status().context("cannot start kill")?;
-        ensure!(told.success(), "cannot end Envoy");
+        let status = Command::new("kill").arg(self.pid().to_string()).status().context("cannot start kill")?;
+        ensure!(status.success(), "cannot end Envoy");
         wait_for("Envoy's end", || self.ended().is_ok_and(|ended| ended.is_some()))?;
         Ok(self.log())
     }

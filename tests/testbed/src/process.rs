@@ -153,8 +153,8 @@ pub fn run(name: &str, command: Command, timeout: Duration) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Like [`run`] for a program that tells its errors on standard output.
-pub fn run_telling_all(name: &str, command: Command, timeout: Duration) -> Result<()> {
+/// Like [`run`] for a program that reports its errors on standard output.
+pub fn run_with_output(name: &str, command: Command, timeout: Duration) -> Result<()> {
     finish(Process::spawn(name, command)?, timeout)
 }
 
@@ -335,8 +335,8 @@ mod tests {
         command.args(["-c", "echo out of cheese; exit 3"]);
         let mut process = Process::spawn("sh", command).unwrap();
         let error = process.wait_ready(|| false).unwrap_err();
-        let told = format!("{error:#}");
-        assert!(told.contains("out of cheese") && told.contains("exit status: 3"), "{told}");
+        let message = format!("{error:#}");
+        assert!(message.contains("out of cheese") && message.contains("exit status: 3"), "{message}");
     }
 
     #[test]
@@ -346,8 +346,8 @@ mod tests {
         let process = Process::spawn("sh", command).unwrap();
         wait_for("its words", || process.log().contains("still here")).unwrap();
         let error = finish(process, Duration::from_millis(200)).unwrap_err();
-        let told = format!("{error:#}");
-        assert!(told.contains("in vain for sh to end") && told.contains("still here"), "{told}");
+        let message = format!("{error:#}");
+        assert!(message.contains("in vain for sh to end") && message.contains("still here"), "{message}");
     }
 
     #[test]

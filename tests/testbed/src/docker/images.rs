@@ -16,7 +16,7 @@ pub(super) fn make(engine: &Engine) -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/stand-ins");
     let mut build = engine.command(&folder, ["compose", "--progress", "plain", "build"]);
     build.envs(contexts()?);
-    process::run_telling_all("docker", build, TIMEOUT)
+    process::run_with_output("docker", build, TIMEOUT)
 }
 
 /// The variables of the stand-ins' compose file. What they name is fetched if it is not there yet.

@@ -1,6 +1,6 @@
 //! A part of the configuration that Envoy takes from a file, and takes again when another is moved there.
 //!
-//! Its methods panic where the bootstrap is not as `envoy/envoy.yaml` has it: a [`super::Patch`] has nobody to tell.
+//! Its methods panic where the bootstrap is not as `envoy/envoy.yaml` has it: a [`super::Patch`] has no way to return an error.
 use std::fs;
 use std::path::PathBuf;
 

@@ -145,7 +145,7 @@ pub fn nuget_packages() -> Result<PathBuf> {
         let mut command = dotnet.command();
         command.args(["restore", "--packages"]).arg(to);
         command.arg(format!("-p:BaseIntermediateOutputPath={}/", scratch.path().display())).current_dir(project);
-        process::run_telling_all("dotnet", command, DOWNLOAD_TIMEOUT)
+        process::run_with_output("dotnet", command, DOWNLOAD_TIMEOUT)
     })
 }
 

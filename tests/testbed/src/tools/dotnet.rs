@@ -142,7 +142,7 @@ impl Dotnet {
             ));
         }
         // The SDK prints what is wrong on its standard output.
-        process::run_telling_all("dotnet", command, BUILD_TIMEOUT)
+        process::run_with_output("dotnet", command, BUILD_TIMEOUT)
     }
 
     fn is_last_resort(&self) -> bool {

@@ -59,10 +59,10 @@ fn source() -> Result<Source> {
 fn build(to: &Path) -> Result<()> {
     let mut maven = Command::new(MAVEN.name);
     maven.args(["--batch-mode", "--quiet"]).arg(format!("-Dto={}", to.display())).args(GOALS).current_dir(project());
-    process::run_telling_all("mvn", maven, DOWNLOAD_TIMEOUT)?;
+    process::run_with_output("mvn", maven, DOWNLOAD_TIMEOUT)?;
     let mut check = Command::new("sha256sum");
     check.arg("-c").arg(project().join("jars.sha256")).current_dir(to.join("jars"));
-    process::run_telling_all("sha256sum", check, process::PATIENCE)
+    process::run_with_output("sha256sum", check, process::PATIENCE)
 }
 
 fn project() -> PathBuf {
