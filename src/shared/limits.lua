@@ -124,7 +124,7 @@ end
 -- Lets the own row hold a connection, which the rows `others` hold already.
 local function join(group, connection, hub, others)
   -- Another instance's row may have expired. That instance will write it anew.
-  if redis.call('HEXISTS', row_key(own), 'v') == 0 then
+  if own ~= asker and redis.call('HEXISTS', row_key(own), 'v') == 0 then
     return
   end
   local list = redis.call('HGET', row_key(own), 'c' .. group) or ''
@@ -132,12 +132,14 @@ local function join(group, connection, hub, others)
     return
   end
   redis.call('HSET', row_key(own), 'c' .. group, list .. connection)
-  local held, holders, counter = redis.call('HGET', twice, connection), {}, others[1]
+  local held = redis.call('HGET', twice, connection)
+  if not held and not others[1] then
+    return add(own, hub, 1)
+  end
+  -- A row that was the only one will say its name for the hub when it leaves.
+  local holders, counter = { { others[1], '' } }, others[1]
   if held then
     holders, counter = holders_of(held, function(row) return row ~= own end)
-  elseif counter then
-    -- It will say its name for the hub when it leaves.
-    holders = { { counter, '' } }
   end
   table.insert(holders, { own, hub })
   hold(connection, holders, counter)
@@ -156,10 +158,10 @@ local function leave(row, group, connection, hub)
     redis.call('HSET', row_key(row), 'c' .. group, rest)
   end
   local held = redis.call('HGET', twice, connection)
-  local holders, counter = {}, row
-  if held then
-    holders, counter = holders_of(held, function(holder) return holder ~= row end)
+  if not held then
+    return add(row, hub, -1)
   end
+  local holders, counter = holders_of(held, function(holder) return holder ~= row end)
   if counter == row then
     add(row, hub, -1)
   end

@@ -20,7 +20,7 @@ use crate::settings::{Login, SharedLimits};
 /// What every command runs.
 const SCRIPT: &str = include_str!("limits.lua");
 /// SHA-1 of [`SCRIPT`], by which Redis knows it.
-const HASH: &str = "00e74a19a15d95b4121c18b9053ea98ad65c124c";
+const HASH: &str = "26a2ddc29fcd007a8ba32cb20749108e1491ea91";
 
 /// Commands in a call, so that what Redis reads at once is enough for all of them, and its answer stays small.
 const MOST_AT_ONCE: usize = 32;

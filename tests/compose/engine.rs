@@ -133,7 +133,7 @@ fn on_each_pod(gateway: &str, number: usize) -> Vec<(String, Socket)> {
     let client = Client::of(gateway);
     let mut sockets: Vec<(String, Socket)> = Vec::new();
     wait_for("a connection on each pod", || {
-        let mut socket = client.socket(&client.negotiate().unwrap()).unwrap();
+        let mut socket = client.connect().unwrap();
         let pod = socket.ask("WhoAmI", &[]).unwrap()["pod"].as_str().unwrap().to_owned();
         if sockets.iter().all(|(met, _)| *met != pod) {
             sockets.push((pod, socket));
@@ -191,10 +191,7 @@ fn connects_by_the_other_gateway(one: &Client, other: &Client) {
 
 /// Of six connections for each client.
 fn two_gateways_have_one_limit() {
-    let connect = |at: usize| -> Result<Socket, Answer> {
-        let client = Client::of(SHARED_GATEWAYS[at % 2]);
-        client.socket(&client.negotiate()?)
-    };
+    let connect = |at: usize| -> Result<Socket, Answer> { Client::of(SHARED_GATEWAYS[at % 2]).connect() };
     let mut sockets = Vec::new();
     // Those of the last test may not have ended yet.
     wait_for("six connections", || {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, signalr_filter};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, add_cluster, signalr_filter};
 use testbed::hub::shared_hubs;
 use testbed::raw::{Answer, Client, Socket};
 use testbed::redis::Redis;
@@ -135,16 +135,13 @@ fn gateways_of_the_profile_shared_have_one_limit() {
             hosts: Hosts::of(shared_hubs().unwrap()),
             environment: vec![(KEY.0.to_owned(), KEY.1.to_owned())],
             patch: Some(Box::new(move |bootstrap| {
-                bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+                add_cluster(bootstrap, cluster.clone());
             })),
             ..EnvoyOptions::default()
         };
         Envoy::start(&options).unwrap()
     });
-    let connect = |at: usize| -> Result<Socket, Answer> {
-        let client = Client::of(&gateways[at % 2].url());
-        client.socket(&client.negotiate()?)
-    };
+    let connect = |at: usize| -> Result<Socket, Answer> { Client::of(&gateways[at % 2].url()).connect() };
     let mut sockets: Vec<_> = (0..6).map(|at| connect(at).unwrap_or_else(|answer| panic!("{answer:?}"))).collect();
     for gateway in [0, 1] {
         let refusal = connect(gateway).err().unwrap();

@@ -45,8 +45,7 @@ fn two_gateways_have_one_limit_through_redis() {
 }
 
 fn connect(gateway: &Pod) -> Result<Socket, Answer> {
-    let client = Client::of(&gateway.url(8080));
-    client.socket(&client.negotiate()?)
+    Client::of(&gateway.url(8080)).connect()
 }
 
 fn create_password(lab: &Lab) {

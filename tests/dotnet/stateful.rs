@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::json;
 use testbed::clients::{NodeClient, Outcome, Protocol, Task, run_dotnet, run_node};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, add_cluster};
 use testbed::hub::{Hub, three_hubs};
 use testbed::process::wait_for;
 use testbed::redis::{Redis, cluster};
@@ -52,6 +52,23 @@ fn websockets(hubs: &[Hub]) -> Vec<(String, String)> {
     hubs.iter().flat_map(of).collect()
 }
 
+/// Waits until gateways have so many open connections, all together.
+fn wait_for_active(name: &str, gateways: &[&Envoy], count: f64) {
+    let active = |envoy: &&Envoy| envoy.metric("signalr_gateway_connections_active", &[]).unwrap();
+    let all = || gateways.iter().map(active).sum::<f64>();
+    wait_for(&format!("{name}: {count} active connections"), || all() == count).unwrap();
+}
+
+/// Whether each WebSocket reached the same pod with the same id, and no gateway rejected one.
+fn assert_resumed(name: &str, gateways: &[&Envoy], hubs: &[Hub]) {
+    let websockets = websockets(hubs);
+    assert_eq!(websockets.len(), CUTS as usize + 1, "{name}: {websockets:?}");
+    assert_eq!(websockets.iter().collect::<BTreeSet<_>>().len(), 1, "{name}: {websockets:?}");
+    for envoy in gateways {
+        assert_eq!(envoy.metric("signalr_gateway_rejected_total", &[]).unwrap(), 0.0, "{name}");
+    }
+}
+
 #[test]
 fn a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing() {
     if !has_dotnet_10("a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing") {
@@ -63,17 +80,10 @@ fn a_connection_that_is_cut_again_and_again_resumes_on_its_pod_and_loses_nothing
             let hubs = three_hubs().unwrap();
             let only_one = json!({"limits": {"connections": {"per_client": 1, "per_hub": 1, "total": 1}}});
             let envoy = Envoy::before(&hubs, Filter::With(only_one)).unwrap();
-            let has_active = |count: f64| {
-                let active = || envoy.metric("signalr_gateway_connections_active", &[]).unwrap();
-                wait_for(&format!("{name}: {count} active connections"), || active() == count).unwrap();
-            };
             let client = NodeClient { protocol, stateful_reconnect: true, ..talkative(&envoy) };
-            all_connected(&name, &cut(run, client, &[&envoy], || has_active(1.0)));
-            has_active(0.0);
-            let websockets = websockets(&hubs);
-            assert_eq!(websockets.len(), CUTS as usize + 1, "{name}: {websockets:?}");
-            assert_eq!(websockets.iter().collect::<BTreeSet<_>>().len(), 1, "{name}: {websockets:?}");
-            assert_eq!(envoy.metric("signalr_gateway_rejected_total", &[]).unwrap(), 0.0, "{name}");
+            all_connected(&name, &cut(run, client, &[&envoy], || wait_for_active(&name, &[&envoy], 1.0)));
+            wait_for_active(&name, &[&envoy], 0.0);
+            assert_resumed(&name, &[&envoy], &hubs);
         }
     }
 }
@@ -88,19 +98,12 @@ fn a_connection_that_resumes_through_another_gateway_each_time_is_one_for_all_of
     for (name, run) in CLIENTS {
         let (redis, hubs) = (Redis::start(&program).unwrap(), three_hubs().unwrap());
         let gateways = [(); 2].map(|()| sharing(&redis, &hubs));
-        let active = |envoy: &Envoy| envoy.metric("signalr_gateway_connections_active", &[]).unwrap();
-        let has_active = |count: f64| {
-            let all = || gateways.iter().map(active).sum::<f64>();
-            wait_for(&format!("{name}: {count} active connections"), || all() == count).unwrap();
-        };
-        let client = NodeClient { stateful_reconnect: true, ..talkative(&gateways[0]) };
-        all_connected(name, &cut(run, client, &gateways.each_ref(), || has_active(1.0)));
-        has_active(0.0);
-        let websockets = websockets(&hubs);
-        assert_eq!(websockets.len(), CUTS as usize + 1, "{name}: {websockets:?}");
-        assert_eq!(websockets.iter().collect::<BTreeSet<_>>().len(), 1, "{name}: {websockets:?}");
-        for envoy in &gateways {
-            assert_eq!(envoy.metric("signalr_gateway_rejected_total", &[]).unwrap(), 0.0, "{name}");
+        let gateways = gateways.each_ref();
+        let client = NodeClient { stateful_reconnect: true, ..talkative(gateways[0]) };
+        all_connected(name, &cut(run, client, &gateways, || wait_for_active(name, &gateways, 1.0)));
+        wait_for_active(name, &gateways, 0.0);
+        assert_resumed(name, &gateways, &hubs);
+        for envoy in gateways {
             let resumed = envoy.metric("signalr_gateway_connections_resumed_total", &[]).unwrap();
             assert!(resumed > 0.0, "{name}: both gateways are used");
         }
@@ -121,7 +124,7 @@ fn sharing(redis: &Redis, hubs: &[Hub]) -> Envoy {
         filter: Filter::With(settings),
         hosts: Hosts::of(hubs),
         patch: Some(Box::new(move |bootstrap| {
-            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+            add_cluster(bootstrap, cluster.clone());
         })),
         ..EnvoyOptions::default()
     })

@@ -1,7 +1,7 @@
 //! Limits of all gateways, by `shared-limits.yaml`.
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, add_cluster};
 use testbed::hub::shared_hubs;
 use testbed::process::wait_for;
 use testbed::raw::{Answer, Client, Socket};
@@ -70,7 +70,7 @@ fn connections_at_another_gateway_count() {
         hosts: Hosts::of(hubs),
         environment: [KEY, PASSWORD].map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         patch: Some(Box::new(move |bootstrap| {
-            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+            add_cluster(bootstrap, cluster.clone());
             let variables = json!({ "host_env_keys": [KEY.0, PASSWORD.0] });
             let filter = testbed::envoy::signalr_filter(bootstrap);
             filter["typed_config"]["config"]["vm_config"]["environment_variables"] = variables;
@@ -86,6 +86,5 @@ fn connections_at_another_gateway_count() {
 }
 
 fn connect(gateway: &str) -> Result<Socket, Answer> {
-    let client = Client::of(gateway);
-    client.socket(&client.negotiate()?)
+    Client::of(gateway).connect()
 }

@@ -27,7 +27,7 @@ fn a_negotiate_is_limited_however_its_ids_are_written() {
 fn a_negotiate_is_refused_where_its_connect_would_be() {
     let gateway = Gateway::with(&json!({ "connect_rate": rate() }));
     let client = gateway.client();
-    let open = client.socket(&client.negotiate().unwrap()).unwrap();
+    let open = client.connect().unwrap();
     assert!(client.negotiate().unwrap_err().is_refusal());
     assert_eq!(gateway.rejected("connect_rate", "enforce"), 1);
     drop(open);
@@ -55,7 +55,7 @@ fn a_hub_is_one_hub_in_whatever_way_its_path_is_written() {
         assert_eq!(post(&gateway, &format!("{path}/negotiate?negotiateVersion=1")), 200, "{path}");
     }
     let client = gateway.client();
-    let open = client.socket(&client.negotiate().unwrap()).unwrap();
+    let open = client.connect().unwrap();
     for path in ["/chat", "/CHAT", "/c%68at", "/chat/"] {
         let client = gateway.client().hub(path);
         assert!(client.negotiate().unwrap_err().is_refusal(), "{path}");

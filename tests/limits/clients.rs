@@ -58,7 +58,7 @@ fn clients_tell_their_users_that_a_limit_was_reached() {
         let filter = settings(&limits);
         let gateway = Gateway::start(EnvoyOptions { filter, hosts: Hosts::of(&hub), ..EnvoyOptions::default() });
         let client = gateway.client();
-        let open = client.socket(&client.negotiate().unwrap()).unwrap();
+        let open = client.connect().unwrap();
         (gateway, open)
     };
     let reason = "Connection limit reached: this client has too many connections open.";

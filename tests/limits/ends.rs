@@ -65,7 +65,7 @@ fn a_connection_is_released_however_it_ends() {
     ];
     for (name, end) in ways {
         let client = gateway.client();
-        let socket = client.socket(&client.negotiate().unwrap()).unwrap();
+        let socket = client.connect().unwrap();
         gateway.settles(name, [1, 0, 0]);
         end(socket);
         gateway.settles(name, [0; 3]);

@@ -22,7 +22,7 @@ fn wait_everywhere(what: &str, mut shows: impl FnMut() -> bool) {
 }
 
 fn connect(client: &Client) -> Socket {
-    client.socket(&client.negotiate().unwrap()).unwrap()
+    client.connect().unwrap()
 }
 
 fn that_can_trap(workers: u32, limits: &Value) -> Gateway {

@@ -4,7 +4,7 @@ use envoy_signalr::settings::{Settings, Surroundings};
 use envoy_signalr::store::Secret;
 use serde_json::{Value, json};
 use testbed::docs::samples;
-use testbed::envoy::{Patch, connection_manager, put_routes_first};
+use testbed::envoy::{Patch, add_cluster, connection_manager, put_routes_first};
 use testbed::raw::{Client, are_one};
 
 use crate::gateway::{ANOTHER_HOST, Gateway};
@@ -107,7 +107,7 @@ fn addresses_are_those_that_envoy_trusts() {
         assert_eq!(are_one(&from(one), &from(other)), expected, "{one} and {other}");
     }
     let exempt = from("192.0.2.129");
-    let open: Vec<_> = (0..3).map(|_| exempt.socket(&exempt.negotiate().unwrap()).unwrap()).collect();
+    let open: Vec<_> = (0..3).map(|_| exempt.connect().unwrap()).collect();
     gateway.settles("who is exempt is counted all the same", [3, 0, 0]);
     drop(open);
 }
@@ -235,7 +235,7 @@ fn an_exempt_address_in_a_header_has_no_limit_and_none_has_no_place() {
     let gateway = Gateway::with(&one_for_each(&client));
     let from = |address: &str| gateway.client().header("x-real-ip", address);
     let exempt = from("10.0.0.1:40001");
-    let open: Vec<_> = (0..3).map(|_| exempt.socket(&exempt.negotiate().unwrap()).unwrap()).collect();
+    let open: Vec<_> = (0..3).map(|_| exempt.connect().unwrap()).collect();
     gateway.settles("who is exempt is counted all the same", [3, 0, 0]);
     for (name, client) in [("no header", gateway.client()), ("no address", from("10.0.0.1, unknown"))] {
         let answer = client.negotiate_answer();
@@ -293,13 +293,12 @@ fn claims_are_those_that_jwt_authn_verified() {
             bootstrap,
             vec![json!({ "match": { "path": "/.well-known/jwks.json" }, "direct_response": keys })],
         );
-        let resources = &mut bootstrap["static_resources"];
-        let own = json!({ "endpoint": { "address": resources["listeners"][0]["address"] } });
+        let own = json!({ "endpoint": { "address": bootstrap["static_resources"]["listeners"][0]["address"] } });
         let login = json!({
             "name": "login",
             "load_assignment": { "cluster_name": "login", "endpoints": [{ "lb_endpoints": [own] }] },
         });
-        resources["clusters"].as_array_mut().unwrap().push(login);
+        add_cluster(bootstrap, login);
     };
     let gateway = Gateway::patched(&json!({ "connections": { "total": 1 } }), Box::new(put_in));
     let bearer = |token: &str| format!("Bearer {token}");

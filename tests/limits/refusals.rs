@@ -59,7 +59,7 @@ fn shadow_mode_rejects_nothing_and_tells_what_it_would() {
         "connect_rate": { "requests": 1, "per": "1h", "burst": 8 },
     }));
     let client = gateway.client();
-    let mut open: Vec<_> = (0..10).map(|_| client.socket(&client.negotiate().unwrap()).unwrap()).collect();
+    let mut open: Vec<_> = (0..10).map(|_| client.connect().unwrap()).collect();
     assert!(open.iter_mut().all(Socket::echoes));
     gateway.settles("all ten", [10, 0, 0]);
     // From the sixth on, negotiates and connections are over the limit per client. The ninth and tenth are over the rate as well,
@@ -72,7 +72,7 @@ fn shadow_mode_rejects_nothing_and_tells_what_it_would() {
     drop(open);
     gateway.settles("none", [0; 3]);
     // The places are free again, but all eight connects are spent: the negotiate is over that limit, and the connect.
-    let open = client.socket(&client.negotiate().unwrap()).unwrap();
+    let open = client.connect().unwrap();
     assert_eq!(gateway.rejected("connect_rate", "shadow"), 4 + 2);
     drop(open);
 }

@@ -10,7 +10,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use testbed::docs::{blocks, samples};
-use testbed::envoy::{Envoy, Filter, Watched, load_module, module_that_traps, put_routes_first};
+use testbed::envoy::{Envoy, Filter, Watched, add_cluster, load_module, module_that_traps, put_routes_first};
 use testbed::hub::shared_hubs;
 use testbed::process::{free_port, wait_for};
 use testbed::prometheus::{Change, Prometheus};
@@ -216,7 +216,7 @@ fn every_metric_rule_and_panel_has_data_in_a_real_prometheus() {
         put_routes_first(bootstrap, vec![full]);
         load_module(bootstrap, &module_that_traps().unwrap());
         taken.take_filter(bootstrap);
-        bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+        add_cluster(bootstrap, cluster.clone());
     });
     let without = Envoy::before(hubs, Filter::Absent).unwrap();
     let down = format!("127.0.0.1:{}", free_port().unwrap());

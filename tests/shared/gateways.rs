@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use serde_json::{Value, json};
-use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, balance_exactly};
+use testbed::envoy::{Envoy, EnvoyOptions, Filter, Hosts, add_cluster, balance_exactly};
 use testbed::hub::shared_hubs;
 use testbed::process::wait_for;
 use testbed::raw::{Client, Socket};
@@ -106,11 +106,6 @@ impl Gateways {
         (0..self.envoys.len()).all(|at| is_full(&self.user(at, name)))
     }
 
-    /// The same at all but one that is dead.
-    pub(crate) fn all_are_full_but(&self, dead: usize, name: &str) -> bool {
-        (0..self.envoys.len()).filter(|at| *at != dead).all(|at| is_full(&self.user(at, name)))
-    }
-
     /// How many connections one row has.
     pub(crate) fn in_row(&self, row: &str) -> i64 {
         self.redis.ask::<Option<i64>>(&["HGET", &row_key(row), "t"]).unwrap().unwrap_or(0)
@@ -171,7 +166,7 @@ pub(crate) fn row_key(row: &str) -> String {
 
 /// A WebSocket of a negotiated id, on which client and hub have shaken hands.
 pub(crate) fn connect(client: &Client) -> Socket {
-    client.socket(&client.negotiate().unwrap()).unwrap()
+    client.connect().unwrap()
 }
 
 /// Whether a limit refuses one more connection, both at its negotiate and without one.
@@ -219,7 +214,7 @@ pub(crate) fn gateway(plan: &Plan, cluster: Value) -> Envoy {
         concurrency: WORKERS,
         patch: Some(Box::new(move |bootstrap| {
             balance_exactly(bootstrap);
-            bootstrap["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster.clone());
+            add_cluster(bootstrap, cluster.clone());
             patch(bootstrap);
         })),
         ..EnvoyOptions::default()

@@ -8,8 +8,8 @@ mod module;
 mod watched;
 
 pub use bootstrap::{
-    HealthStatus, Patch, balance_exactly, connection_manager, filter_of, http_filters, lengthen_tries, load_module,
-    negotiate_route, put_routes_first, remove_health_checks, restrict_to_hub_routes, signalr_filter,
+    HealthStatus, Patch, add_cluster, balance_exactly, connection_manager, filter_of, http_filters, lengthen_tries,
+    load_module, negotiate_route, put_routes_first, remove_health_checks, restrict_to_hub_routes, signalr_filter,
 };
 pub use metrics::sum_of_metric;
 pub use module::{module, module_built_in, module_that_does_nothing, module_that_traps, module_with_names};

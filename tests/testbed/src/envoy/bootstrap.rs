@@ -72,6 +72,12 @@ pub fn put_routes_first(bootstrap: &mut Value, routes: Vec<Value>) {
     all.splice(..0, routes);
 }
 
+/// One cluster more.
+pub fn add_cluster(bootstrap: &mut Value, cluster: Value) {
+    let all = bootstrap.pointer_mut("/static_resources/clusters").and_then(Value::as_array_mut);
+    all.expect("envoy.yaml has clusters").push(cluster);
+}
+
 /// Turns the filters off except on the routes of the hub `/chat`, as `envoy/README.md` says.
 pub fn restrict_to_hub_routes(bootstrap: &mut Value) {
     let samples = samples("envoy/README.md", Some("## On the routes of hubs alone"), "yaml envoy");

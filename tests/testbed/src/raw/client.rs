@@ -77,6 +77,11 @@ impl Client {
         Ok(socket)
     }
 
+    /// Such a WebSocket of a negotiated id.
+    pub fn connect(&self) -> Result<Socket, Answer> {
+        self.socket(&self.negotiate()?)
+    }
+
     /// A WebSocket, and nothing said on it. Without an id it skips negotiation.
     pub fn bare_socket(&self, id: Option<&str>) -> Result<Socket, Answer> {
         self.try_socket(id).map_err(|failure| match failure {
@@ -238,7 +243,7 @@ impl Session {
 
 /// Whether a gateway that admits one connection of each client takes these two for one: `other` is refused while `one` has it.
 pub fn are_one(one: &Client, other: &Client) -> bool {
-    let open = one.socket(&one.negotiate().unwrap()).unwrap();
+    let open = one.connect().unwrap();
     let negotiated = other.negotiate();
     let connected = other.bare_socket(None);
     let refused = connected.is_err();
